@@ -1,0 +1,1 @@
+"""Cryptography at rest: what is sealed here is opened only through safe.py, for a recorded reason."""
