@@ -1,0 +1,28 @@
+"""Who did something: a person at a page, a person at a command line, or the portal itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Actor:
+    """`id` is the person's id as text, "" for the portal; `address` is the network address a request came from."""
+
+    kind: Literal["person", "command", "portal"]
+    name: str
+    id: str = ""
+    address: str = ""
+
+    @classmethod
+    def of(cls, who: Any) -> Actor:
+        """An actor from an Actor, a request's user, or None for the portal's own work."""
+        if isinstance(who, Actor):
+            return who
+        if who is None:
+            return PORTAL
+        return cls("person", str(who.get_username()), str(who.pk), getattr(who, "address", ""))
+
+
+PORTAL = Actor("portal", "Countersign")

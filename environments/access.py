@@ -1,0 +1,193 @@
+"""Who may do what. Fetching is authorising: the function that finds a thing is the one that allows it.
+
+A stranger gets a 404, as if the thing did not exist. Someone who may see it but not do this gets NotAllowed, whose
+sentence names the people who may.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db.models import Prefetch, Q, QuerySet
+from django.http import Http404
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from audit import trail
+from environments.models import Application, Environment, Membership, Person
+
+
+class Right(StrEnum):
+    VIEW = "view"
+    CERTIFICATES = "certificates"
+    APPLY = "apply"
+    APPROVE = "approve"
+    EXPORT = "export"
+    OWN = "own"
+
+
+@dataclass(frozen=True)
+class Role:
+    """A bundle of rights with the name and sentence that the members page shows."""
+
+    kind: str
+    title: str | Promise
+    sentence: str | Promise
+    rights: frozenset[Right]
+
+
+ROLES = {
+    role.kind: role
+    for role in (
+        Role("viewer", gettext_lazy("Viewer"), gettext_lazy("Sees everything but keys."), frozenset({Right.VIEW})),
+        Role(
+            "editor",
+            gettext_lazy("Certificate editor"),
+            gettext_lazy("Adds, renews and pins certificates. Cannot apply."),
+            frozenset({Right.VIEW, Right.CERTIFICATES}),
+        ),
+        Role(
+            "operator",
+            gettext_lazy("Operator"),
+            gettext_lazy("Edits, applies, stops and starts."),
+            frozenset({Right.VIEW, Right.CERTIFICATES, Right.APPLY}),
+        ),
+        Role(
+            "exporter",
+            gettext_lazy("Key exporter"),
+            gettext_lazy("Downloads exports with private keys, after entering the password again."),
+            frozenset({Right.VIEW, Right.EXPORT}),
+        ),
+        Role(
+            "owner",
+            gettext_lazy("Owner"),
+            gettext_lazy("Everything, members and settings too."),
+            frozenset(Right),
+        ),
+    )
+}
+
+WHAT = {
+    Right.VIEW: gettext_lazy("see this"),
+    Right.CERTIFICATES: gettext_lazy("change certificates and pins here"),
+    Right.APPLY: gettext_lazy("apply, stop or start here"),
+    Right.APPROVE: gettext_lazy("approve here"),
+    Right.EXPORT: gettext_lazy("download keys here"),
+    Right.OWN: gettext_lazy("change members and settings here"),
+}
+
+
+class NotAllowed(PermissionDenied):
+    """May see it, may not do this; the sentence says who may."""
+
+
+def rights_of(memberships: Any) -> frozenset[Right]:
+    """The union of the rights of these memberships' roles; a role that this release does not know gives none."""
+    return frozenset(right for m in memberships if m.role in ROLES for right in ROLES[m.role].rights)
+
+
+def get_application(person: Any, slug: str, *, to: Right = Right.VIEW) -> Application:
+    """The application, if this person may; `rights` on it are those in the application as a whole.
+
+    Someone who is a member of single environments only may view it, and sees those environments.
+    """
+    application = Application.objects.filter(slug=slug, archived_at=None).first()
+    if application is None:
+        raise Http404
+    if person.is_superuser:
+        application.rights = frozenset(Right)  # type: ignore[attr-defined]  # carried to the page, not stored
+        return application
+    memberships = list(Membership.objects.filter(person=person, application=application))
+    if not memberships:
+        raise Http404
+    rights = rights_of(m for m in memberships if m.environment_id is None) | {Right.VIEW}
+    application.rights = rights  # type: ignore[attr-defined]
+    if to not in rights:
+        _refuse(person, application, to)
+    return application
+
+
+def get_environment(person: Any, application: str, environment: str, *, to: Right = Right.VIEW) -> Environment:
+    """The environment with its application, if this person may; `rights` on it say what else they may do.
+
+    An archived environment can be seen, and changed by nobody.
+    """
+    found = (
+        Environment.objects.select_related("application")
+        .filter(application__slug=application, slug=environment, application__archived_at=None)
+        .first()
+    )
+    if found is None:
+        raise Http404
+    if person.is_superuser:
+        rights = frozenset(Right)
+    else:
+        rights = rights_of(
+            Membership.objects.filter(
+                Q(environment=None) | Q(environment=found), application=found.application, person=person
+            )
+        )
+    if Right.VIEW not in rights:
+        raise Http404
+    found.rights = rights
+    if to not in rights:
+        _refuse(person, found, to)
+    if found.archived_at is not None:
+        found.rights = frozenset({Right.VIEW})
+        if to not in (Right.VIEW, Right.OWN):
+            raise NotAllowed(_("This environment is archived; bring it back under Settings before changing it."))
+        if Right.OWN in rights:
+            found.rights = frozenset({Right.VIEW, Right.OWN})
+    return found
+
+
+def visible_environments(person: Any) -> QuerySet[Environment]:
+    """Environments that this person may see, archived ones too."""
+    environments = Environment.objects.select_related("application").filter(application__archived_at=None)
+    if person.is_superuser:
+        return environments
+    return environments.filter(
+        Q(application__memberships__person=person, application__memberships__environment=None)
+        | Q(memberships__person=person)
+    ).distinct()
+
+
+def visible_applications(person: Any) -> QuerySet[Application]:
+    """Applications that this person may see, each with `environments` narrowed to the visible, unarchived ones."""
+    applications = Application.objects.filter(archived_at=None)
+    if not person.is_superuser:
+        applications = applications.filter(memberships__person=person).distinct()
+    return applications.prefetch_related(
+        Prefetch("environments", queryset=visible_environments(person).filter(archived_at=None))
+    )
+
+
+def who_may(to: Right, place: Application | Environment) -> list[Person]:
+    """The people who have this right here by membership, at most five."""
+    kinds = [role.kind for role in ROLES.values() if to in role.rights]
+    in_place = Q(memberships__application=place, memberships__environment=None)
+    if isinstance(place, Environment):
+        in_place = Q(memberships__application=place.application, memberships__environment=None) | Q(
+            memberships__environment=place
+        )
+    return list(
+        Person.objects.filter(in_place, memberships__role__in=kinds, is_active=True).distinct().order_by("username")[:5]
+    )
+
+
+def sentence_for(to: Right, place: Application | Environment) -> str:
+    """“You may not apply, stop or start here; ask Ada or Grace.”, for pages and disabled buttons."""
+    people = [str(person) for person in who_may(to, place)]
+    if not people:
+        return _("You may not %(what)s; ask an installation owner.") % {"what": WHAT[to]}
+    named = people[0] if len(people) == 1 else _(" or ").join([", ".join(people[:-1]), people[-1]])
+    return _("You may not %(what)s; ask %(people)s.") % {"what": WHAT[to], "people": named}
+
+
+def _refuse(person: Any, place: Application | Environment, to: Right) -> None:
+    trail.refused("access.refused", by=person, subject=place, right=str(to))
+    raise NotAllowed(sentence_for(to, place))

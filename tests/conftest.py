@@ -1,0 +1,172 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from certificates.models import ClientCertificate
+    from environments.models import Application, Environment, Person
+    from rollouts.models import Destination, Rollout
+
+PASSWORD = "correct horse battery staple"  # of the people in tests
+
+# CI sets it (.ci/run). A person whose machine lacks a part may skip a test; CI never may.
+NOTHING_MAY_BE_SKIPPED = os.environ.get("CI") == "true"
+
+
+def _no_skipping(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if NOTHING_MAY_BE_SKIPPED and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{reason}. On CI a skipped test counts as failed: give the machine what the test needs."
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    report = yield
+    _no_skipping(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    report = yield
+    _no_skipping(report)
+    return report
+
+
+# --- A small world: a vault, people, an environment that runs a real app ----------------------------------------------
+
+
+@pytest.fixture(scope="session", autouse=True)
+def vault_key() -> None:
+    """One vault key for the test process, in the data folder that tests/settings.py makes and forgets."""
+    from django.conf import settings
+
+    from vault.keyrings import local
+
+    path = Path(settings.VAULT_KEYRING["path"])
+    if not path.exists():
+        local.generate(path)
+
+
+@pytest.fixture
+def owner(db: None) -> Person:
+    """An installation owner who has a password of their own."""
+    from environments.models import Person
+
+    return Person.objects.create_user("grace", password=PASSWORD, first_name="Grace", is_superuser=True, is_staff=True)
+
+
+@pytest.fixture
+def application(owner: Person) -> Application:
+    from environments import actions
+
+    return actions.create_application(name="Invoicing", by=owner)
+
+
+@pytest.fixture
+def environment(application: Application, owner: Person) -> Environment:
+    from environments import actions
+
+    return actions.create_environment(application=application, name="Acceptance", by=owner)
+
+
+@pytest.fixture
+def add_certificate(environment: Environment, owner: Person) -> Callable[..., ClientCertificate]:
+    """Adds a client certificate that a made-up partner authority issued; keywords are those of tests.pki.issue."""
+    from certificates import actions, pkcs12
+    from tests import pki
+
+    partner = pki.make_authority("Partner CA")
+
+    def add(name: str = "Bank payments", **kwargs: Any) -> ClientCertificate:
+        file = pki.pfx(pki.issue(kwargs.pop("cn", name), authority=partner, **kwargs), "secret")
+        return actions.add(environment=environment, name=name, identity=pkcs12.read(file, "secret"), by=owner)
+
+    return add
+
+
+@pytest.fixture
+def place(settings: Any, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A place named `tiny` in the server's settings, where a small real app runs; it is ended with the test.
+
+    `behaviour` is the file that tells the app how to behave at its next start (tests/contracts/tiny_app.py).
+    """
+    from rollouts.connectors import local_process
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    apps = tmp_path / "apps"
+    known = {
+        "title": "Tiny app",
+        "address": f"http://127.0.0.1:{port}/",
+        "folder": str(apps / "tiny"),
+        "status_url": f"http://127.0.0.1:{port}/status",
+        "argv": [
+            sys.executable,
+            str(Path(__file__).parent / "contracts" / "tiny_app.py"),
+            str(port),
+            "--configuration",
+            "{configuration}",
+            "--behaviour",
+            str(tmp_path / "behaviour.json"),
+        ],
+    }
+    settings.LOCAL_PROCESSES = {"tiny": known}
+    yield known | {"behaviour": tmp_path / "behaviour.json", "apps": apps}
+    local_process.stop_all(apps)
+
+
+@pytest.fixture
+def running_app(place: dict[str, Any], environment: Environment, owner: Person) -> Destination:
+    """The environment runs on the tiny app, which was started before the portal knew it."""
+    from rollouts import actions
+    from rollouts.connectors import connect
+
+    app = connect("local-process", place)
+    app.start()
+    deadline = time.monotonic() + 10
+    while app.observe().status != "running":
+        assert time.monotonic() < deadline, "the tiny app did not come up"
+        time.sleep(0.05)
+    return actions.use_place(environment=environment, place="tiny", by=owner)
+
+
+@pytest.fixture
+def run_rollout() -> Callable[[Rollout], Rollout]:
+    """Makes the moves of a rollout, as a worker would, until it has ended."""
+    from rollouts import moves
+
+    def run(rollout: Rollout) -> Rollout:
+        for _move in range(40):
+            if not moves.advance(rollout.pk):
+                break
+        rollout.refresh_from_db()
+        return rollout
+
+    return run
+
+
+@pytest.fixture
+def apply(environment: Environment, owner: Person, run_rollout: Any) -> Callable[..., Rollout]:
+    """Asks for an apply of what is wanted now, and makes its moves."""
+    from rollouts import actions
+
+    def apply(**kwargs: Any) -> Rollout:
+        shown = actions.pending(environment)[0].digest
+        return run_rollout(
+            actions.apply(**{"environment": environment, "shown": shown, "reason": "test", "by": owner} | kwargs)
+        )
+
+    return apply
