@@ -1,0 +1,172 @@
+"""A file between its upload and its confirmation (DESIGN: the way of one .pfx)."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit import trail
+from certificates import pkcs12
+from certificates.actions import slots
+from certificates.diagnosis import Refusal
+from certificates.models import ClientCertificate, Draft, Version
+from environments.models import Environment
+from environments.refusals import Refused
+from vault import safe
+from vault.models import SealedObject
+
+LIVES = timedelta(minutes=15)
+
+
+def session_mark(session_key: str) -> str:
+    return hashlib.sha256(session_key.encode()).hexdigest()
+
+
+def keep_draft(
+    *,
+    environment: Environment,
+    certificate: ClientCertificate | None,
+    file: bytes,
+    file_name: str,
+    session_key: str,
+    by: Any,
+) -> Draft:
+    """Seals an uploaded file, so that a wrong password or a preview does not need it to be sent again.
+
+    Raises Refusal (certificates.diagnosis) for a file that no password could open.
+    """
+    pkcs12.screen(file)
+    sealed = safe.put(file, environment_id=environment.pk, field="draft")
+    try:
+        with transaction.atomic():
+            sealed.save()
+            return Draft.objects.create(
+                person=by,
+                session=session_mark(session_key),
+                environment=environment,
+                certificate=certificate,
+                sealed=sealed,
+                file_name=slots._visible(file_name),
+                file_size=len(file),
+                expires_at=timezone.now() + LIVES,
+            )
+    except BaseException:
+        safe.destroy(sealed)
+        raise
+
+
+def open_draft(*, draft_id: Any, environment: Environment, session_key: str, by: Any) -> Draft:
+    """The draft, for the person, session and environment that it is bound to, while it lives."""
+    draft = (
+        Draft.objects.select_related("sealed", "certificate", "environment")
+        .filter(pk=draft_id, person=by, session=session_mark(session_key), environment=environment)
+        .first()
+    )
+    if draft is None or draft.used_at is not None or draft.expires_at <= timezone.now():
+        raise Refused(_("This upload has expired or was already confirmed; choose the file again."), field="file")
+    return draft
+
+
+def read_draft(*, draft: Draft, password: str, by: Any) -> Draft:
+    """Opens the file with this password, in a child process; keeps what was read, sealed, in the file's place.
+
+    Raises Refusal, which leaves the draft as it was. The password is kept nowhere.
+    """
+    file = safe.open_sealed(draft.sealed, record=lambda _sealed: None)
+    try:
+        identity = pkcs12.read_in_child(file, password)
+    except Refusal as refusal:
+        trail.refused("certificate.refused", by=by, subject=draft.environment, code=refusal.code, file=draft.file_name)
+        raise
+    facts = slots.columns(identity)
+    sealed = slots.seal(identity, draft.environment)
+    before = draft.sealed
+    try:
+        with transaction.atomic():
+            sealed.save()
+            draft.sealed, draft.facts = sealed, facts
+            draft.save(update_fields=["sealed", "facts"])
+            SealedObject.objects.filter(pk=before.pk).delete()
+    except BaseException:
+        safe.destroy(sealed)
+        raise
+    safe.destroy(before)
+    return draft
+
+
+def add_draft(*, draft: Draft, name: str, confirmed: bool, by: Any) -> ClientCertificate:
+    """Confirms a draft as a new certificate of its environment."""
+    _check_confirmed(draft, confirmed)
+    with transaction.atomic():
+        _use_up(draft)
+        return slots.add_sealed(
+            environment=draft.environment,
+            name=name,
+            facts=draft.facts,
+            sealed=draft.sealed,
+            file_name=draft.file_name,
+            by=by,
+        )
+
+
+def renew_with_draft(*, draft: Draft, in_use: bool, confirmed: bool, by: Any) -> Version:
+    """Confirms a draft as the renewal of the certificate that it was uploaded for."""
+    assert draft.certificate is not None
+    _check_confirmed(draft, confirmed)
+    with transaction.atomic():
+        _use_up(draft)
+        return slots.renew_sealed(
+            certificate=draft.certificate,
+            facts=draft.facts,
+            sealed=draft.sealed,
+            in_use=in_use,
+            file_name=draft.file_name,
+            by=by,
+        )
+
+
+def _check_confirmed(draft: Draft, confirmed: bool) -> None:
+    if not draft.is_read:
+        raise Refused(_("Enter the password of this file first."), field="password")
+    if warnings_of(draft.version()) and not confirmed:
+        raise Refused(_("Read the warnings and tick the box to go on."), field="confirmed")
+
+
+def warnings_of(version: Version) -> list[dict[str, Any]]:
+    """The warnings of a version that a person has to confirm, those of the day among them."""
+    found = [w for w in version.warnings if w.get("confirm", True)]
+    status = version.status()
+    if status == "expired":
+        found.insert(0, {"code": "expired", "sentence": _("It has expired; partners will refuse it.")})
+    if status == "not-yet-valid":
+        found.insert(
+            0, {"code": "not_yet_valid", "sentence": _("It is not valid yet; partners will refuse it until then.")}
+        )
+    return found
+
+
+def _use_up(draft: Draft) -> None:
+    """Single use: of two confirmations at once, one finds the draft used. Its row goes; its sealed object lives on."""
+    if not Draft.objects.filter(pk=draft.pk, used_at=None).update(used_at=timezone.now()):
+        raise Refused(_("This upload was already confirmed."), field="file")
+    Draft.objects.filter(pk=draft.pk).delete()
+
+
+def tidy_drafts() -> int:
+    """Removes expired drafts with their sealed files; returns how many."""
+    expired = list(Draft.objects.filter(expires_at__lte=timezone.now()).select_related("sealed"))
+    removed = 0
+    for draft in expired:
+        with transaction.atomic():
+            gone, _rows = Draft.objects.filter(pk=draft.pk).delete()
+            if gone:
+                SealedObject.objects.filter(pk=draft.sealed_id).delete()
+        if gone:
+            safe.destroy(draft.sealed)
+            removed += 1
+    return removed

@@ -1,0 +1,92 @@
+"""Which target presents which certificate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from audit import trail
+from certificates import dialects
+from certificates.models import ClientCertificate, Pin
+from certificates.targets import Interpretation, TargetError, interpret
+from environments.models import Environment
+from environments.refusals import Refused
+
+
+def read_target(*, environment: Environment, text: str, kind: str | None = None, never: bool = False) -> Interpretation:
+    """What was typed, as this environment's runtime would know it. Raises Refused where it cannot be expressed."""
+    try:
+        read = interpret(text, kind or None)
+    except TargetError as error:
+        raise Refused(str(error), field="target") from None
+    verdict = dialects.expressible(
+        read,
+        dialect=dialects.dialect_of(environment.runtime),
+        never=never,
+        runtime_version=environment.runtime_version,
+    )
+    if not verdict.possible:
+        raise Refused(verdict.reason, field="target")
+    return read
+
+
+@transaction.atomic
+def pin(
+    *, environment: Environment, target: Interpretation, certificate: ClientCertificate | None, note: str = "", by: Any
+) -> Pin:
+    """Pins a target to a certificate, or, with None, to *never send a certificate*."""
+    _belongs(certificate, environment)
+    _is_free(environment, target.key)
+    pin = Pin.objects.create(
+        environment=environment,
+        kind=target.kind,
+        key=target.key,
+        certificate=certificate,
+        note=note.strip()[:200],
+        created_by=str(by),
+    )
+    trail.record("pin.added", by=by, subject=pin, target=pin.key, kind=pin.kind, certificate=_name(certificate))
+    return pin
+
+
+@transaction.atomic
+def change_pin(
+    *, pin: Pin, target: Interpretation, certificate: ClientCertificate | None, note: str = "", by: Any
+) -> None:
+    _belongs(certificate, pin.environment)
+    if target.key != pin.key:
+        _is_free(pin.environment, target.key)
+    before = {"target": pin.key, "certificate": _name(pin.certificate)}
+    pin.kind, pin.key, pin.certificate, pin.note = target.kind, target.key, certificate, note.strip()[:200]
+    pin.save(update_fields=["kind", "key", "certificate", "note"])
+    trail.record(
+        "pin.changed", by=by, subject=pin, before=before, target=pin.key, kind=pin.kind, certificate=_name(certificate)
+    )
+
+
+@transaction.atomic
+def unpin(*, pin: Pin, by: Any) -> None:
+    """Removes a pin; its target falls under *any other server*."""
+    trail.record("pin.removed", by=by, subject=pin, target=pin.key, kind=pin.kind, certificate=_name(pin.certificate))
+    pin.delete()
+
+
+def _name(certificate: ClientCertificate | None) -> str | None:
+    return certificate.name if certificate else None
+
+
+def _belongs(certificate: ClientCertificate | None, environment: Environment) -> None:
+    if certificate is not None and (certificate.environment_id != environment.pk or certificate.removed_at is not None):
+        raise Refused(_("Choose a certificate of this environment."), field="certificate")
+
+
+def _is_free(environment: Environment, key: str) -> None:
+    other = Pin.objects.filter(environment=environment, key=key).select_related("certificate").first()
+    if other is not None:
+        sent = other.certificate.name if other.certificate else _("never send a certificate")
+        raise Refused(
+            _("%(key)s is already pinned here (%(sent)s); change that pin instead.") % {"key": key, "sent": sent},
+            field="target",
+        )

@@ -1,0 +1,344 @@
+"""Adding, renewing and arranging client certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max
+from django.utils import timezone
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+
+from audit import trail
+from certificates import pkcs12
+from certificates.content import Content
+from certificates.facts import Facts, Warning, facts, warnings
+from certificates.models import ClientCertificate, Pin, Version
+from certificates.pkcs12 import Identity
+from environments.models import Environment
+from environments.names import checked_name
+from environments.refusals import Refused
+from vault import safe
+from vault.models import SealedObject
+
+# Warnings that follow from the dates; a Version derives them each day anew, so they are not stored.
+OF_THE_DAY = {"expired", "not_yet_valid"}
+
+
+def columns(identity: Identity) -> dict[str, Any]:
+    """The columns of a Version for this identity, with values that JSON can express (dates as ISO 8601)."""
+    read = facts(identity.certificate, identity.chain, now=timezone.now())
+    return {
+        "friendly_name": _visible(identity.friendly_name or ""),
+        "subject": read.subject,
+        "common_name": _visible(read.common_name),
+        "issuer": read.issuer,
+        "issuer_common_name": _visible(read.issuer_common_name),
+        "serial": read.serial[:60],
+        "not_before": read.not_before.isoformat(),
+        "not_after": read.not_after.isoformat(),
+        "sha1": read.sha1,
+        "sha256": read.sha256,
+        "spki_sha256": read.spki_sha256,
+        "key_kind": read.key_kind[:40],
+        "key_bits": read.key_bits,
+        "signature": read.signature[:60],
+        "names": list(read.names),
+        "usages": list(read.usages),
+        "chain": [
+            {
+                "subject": link.subject,
+                "issuer": link.issuer,
+                "sha256": link.sha256,
+                "not_after": link.not_after.isoformat(),
+                "self_signed": link.self_signed,
+            }
+            for link in read.chain
+        ],
+        "missing_issuer": read.missing_issuer or "",
+        "warnings": [
+            {"code": w.code, "sentence": w.sentence, "confirm": w.confirm}
+            for w in judged(read)
+            if w.code not in OF_THE_DAY
+        ],
+    }
+
+
+def judged(read: Facts) -> tuple[Warning, ...]:
+    return tuple(warnings(read, now=timezone.now()))
+
+
+def _visible(text: str) -> str:
+    return "".join(letter for letter in text if letter.isprintable())[:200]
+
+
+def seal(identity: Identity, environment: Environment) -> SealedObject:
+    """Ciphertext goes to storage now; the row is saved by the action, so that it stands or falls with the rest."""
+    return safe.put(pkcs12.pack(identity), environment_id=environment.pk, field="identity")
+
+
+def add(*, environment: Environment, name: str, identity: Identity, file_name: str = "", by: Any) -> ClientCertificate:
+    """Adds a certificate with its first version, which goes with the next apply."""
+    checked_name(name)
+    sealed = seal(identity, environment)
+    try:
+        with transaction.atomic():
+            return add_sealed(
+                environment=environment, name=name, facts=columns(identity), sealed=sealed, file_name=file_name, by=by
+            )
+    except BaseException:
+        safe.destroy(sealed)
+        raise
+
+
+def add_sealed(
+    *, environment: Environment, name: str, facts: Mapping[str, Any], sealed: SealedObject, file_name: str, by: Any
+) -> ClientCertificate:
+    """The rows and the event of `add`, inside the caller's transaction."""
+    name = checked_name(name)
+    _name_is_free(environment, name)
+    slugs = set(ClientCertificate.objects.filter(environment=environment).values_list("slug", flat=True))
+    certificate = ClientCertificate.objects.create(
+        environment=environment,
+        name=name,
+        slug=_free_slug(name, slugs),
+        position=_last_position(environment) + 1,
+        created_by=str(by),
+    )
+    version = _version(certificate, facts, sealed, file_name, by)
+    certificate.in_use = version
+    certificate.save(update_fields=["in_use"])
+    trail.record(
+        "certificate.added", by=by, subject=certificate, slot=certificate.slug, sha256=version.sha256, file=file_name
+    )
+    return certificate
+
+
+def renew(*, certificate: ClientCertificate, identity: Identity, in_use: bool, file_name: str = "", by: Any) -> Version:
+    """Adds a version to a certificate, which goes with the next apply, or is kept ready. Pins stay."""
+    sealed = seal(identity, certificate.environment)
+    try:
+        with transaction.atomic():
+            return renew_sealed(
+                certificate=certificate,
+                facts=columns(identity),
+                sealed=sealed,
+                in_use=in_use,
+                file_name=file_name,
+                by=by,
+            )
+    except BaseException:
+        safe.destroy(sealed)
+        raise
+
+
+def renew_sealed(
+    *,
+    certificate: ClientCertificate,
+    facts: Mapping[str, Any],
+    sealed: SealedObject,
+    in_use: bool,
+    file_name: str,
+    by: Any,
+) -> Version:
+    """The rows and the event of `renew`, inside the caller's transaction."""
+    if certificate.removed_at is not None:
+        raise Refused(_("“%(name)s” was removed; add it as a new certificate.") % {"name": certificate})
+    if same := certificate.versions.filter(sha256=facts["sha256"]).first():
+        raise Refused(
+            _("This is version %(n)d, which is already here; choose the renewed file.") % {"n": same.number},
+            field="file",
+        )
+    version = _version(certificate, facts, sealed, file_name, by)
+    if in_use:
+        certificate.in_use = version
+        certificate.save(update_fields=["in_use"])
+    trail.record(
+        "certificate.renewed",
+        by=by,
+        subject=certificate,
+        slot=certificate.slug,
+        version=version.number,
+        sha256=version.sha256,
+        with_next_apply=in_use,
+        file=file_name,
+    )
+    return version
+
+
+def _version(
+    certificate: ClientCertificate, facts: Mapping[str, Any], sealed: SealedObject, file_name: str, by: Any
+) -> Version:
+    sealed.save()
+    newest = certificate.versions.aggregate(Max("number"))["number__max"] or 0
+    return Version.objects.create(
+        certificate=certificate,
+        number=newest + 1,
+        sealed=sealed,
+        file_name=_visible(file_name),
+        created_by=str(by),
+        **from_columns(facts),
+    )
+
+
+def from_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of what `columns` does to dates."""
+    return {**facts, **{name: datetime.fromisoformat(facts[name]) for name in ("not_before", "not_after")}}
+
+
+@transaction.atomic
+def use_version(*, version: Version, by: Any) -> None:
+    """This version goes with the next apply."""
+    certificate = version.certificate
+    if version.sealed_id is None:
+        raise Refused(_("Version %(n)d has no key here; upload its file first.") % {"n": version.number})
+    certificate.in_use = version
+    certificate.save(update_fields=["in_use"])
+    trail.record(
+        "certificate.version-chosen", by=by, subject=certificate, slot=certificate.slug, version=version.number
+    )
+
+
+@transaction.atomic
+def rename(*, certificate: ClientCertificate, name: str, by: Any) -> None:
+    """A new name on the pages. No change to what runs: the exported file keeps its name."""
+    name = checked_name(name)
+    if name == certificate.name:
+        return
+    if name.lower() != certificate.name.lower():
+        _name_is_free(certificate.environment, name)
+    before, certificate.name = certificate.name, name
+    certificate.save(update_fields=["name"])
+    trail.record("certificate.renamed", by=by, subject=certificate, before=before, after=name)
+
+
+@transaction.atomic
+def describe(*, certificate: ClientCertificate, contact: str, how_to_renew: str, by: Any) -> None:
+    """Whom to ask at the partner, and how to renew. No change to what runs."""
+    certificate.contact, certificate.how_to_renew = contact.strip()[:200], how_to_renew.strip()[:5000]
+    certificate.save(update_fields=["contact", "how_to_renew"])
+    trail.record("certificate.described", by=by, subject=certificate)
+
+
+@transaction.atomic
+def enable(*, certificate: ClientCertificate, by: Any) -> None:
+    certificate.enabled = True
+    certificate.save(update_fields=["enabled"])
+    trail.record("certificate.enabled", by=by, subject=certificate, slot=certificate.slug)
+
+
+@transaction.atomic
+def disable(*, certificate: ClientCertificate, by: Any) -> None:
+    """Leaves it, and its pins, out of the next apply; everything stays on the page."""
+    certificate.enabled = False
+    certificate.save(update_fields=["enabled"])
+    trail.record("certificate.disabled", by=by, subject=certificate, slot=certificate.slug)
+
+
+@transaction.atomic
+def move(*, certificate: ClientCertificate, to: int, by: Any) -> None:
+    """Moves a certificate to this position (1 is first); the others close ranks."""
+    listed = list(ClientCertificate.objects.filter(environment=certificate.environment, removed_at=None))
+    order = [c for c in listed if c.pk != certificate.pk]
+    order.insert(max(0, min(to - 1, len(order))), certificate)
+    if [c.pk for c in order] == [c.pk for c in listed]:
+        return
+    _renumber(order)
+    trail.record("certificate.moved", by=by, subject=certificate, slot=certificate.slug, position=to)
+
+
+@transaction.atomic
+def remove(*, certificate: ClientCertificate, by: Any) -> None:
+    """Takes it off the list. Refused while pinned, saying where; its key is kept for the revisions that used it."""
+    pinned = list(Pin.objects.filter(certificate=certificate).values_list("key", flat=True))
+    if pinned:
+        raise Refused(
+            _("“%(name)s” is pinned to %(pins)s; remove or change these pins first.")
+            % {"name": certificate, "pins": ", ".join(pinned)}
+        )
+    certificate.removed_at, certificate.removed_by = timezone.now(), str(by)
+    certificate.save(update_fields=["removed_at", "removed_by"])
+    _renumber(ClientCertificate.objects.filter(environment=certificate.environment, removed_at=None))
+    trail.record("certificate.removed", by=by, subject=certificate, slot=certificate.slug)
+
+
+@transaction.atomic
+def restore(*, environment: Environment, content: Content, versions: Mapping[str, Version], by: Any) -> None:
+    """Puts certificates, pins and runtime settings back to a revision's content; `versions` is by slug.
+
+    Nothing is lost: a certificate that the content does not know stays on the list, disabled.
+    """
+    slots = {slot.slug: number for number, slot in enumerate(content.slots, start=1)}
+    certificates = list(ClientCertificate.objects.filter(environment=environment).order_by("position", "created_at"))
+    by_slug = {c.slug: c for c in certificates}
+    names = {c.name.lower() for c in certificates if c.removed_at is None}
+    for certificate in (by_slug[slug] for slug in slots):
+        if certificate.removed_at is not None:
+            while certificate.name.lower() in names:
+                certificate.name = _("%(name)s (restored)") % {"name": certificate.name}
+            names.add(certificate.name.lower())
+            certificate.removed_at, certificate.removed_by = None, ""
+        certificate.enabled, certificate.in_use = True, versions[certificate.slug]
+        certificate.save()
+    for certificate in certificates:
+        if certificate.slug not in slots and certificate.enabled and certificate.removed_at is None:
+            certificate.enabled = False
+            certificate.save(update_fields=["enabled"])
+    listed = [c for c in certificates if c.removed_at is None]
+    _renumber(sorted(listed, key=lambda c: slots.get(c.slug, len(slots) + c.position)))
+    wanted = {p.key: p for p in content.pins}
+    for existing in Pin.objects.filter(environment=environment).select_related("certificate"):
+        target = wanted.get(existing.key)
+        present = existing.certificate.slug if existing.certificate else None
+        if target is not None and (target.kind, target.slug) == (existing.kind, present):
+            del wanted[existing.key]
+        else:
+            existing.delete()
+    for target in wanted.values():
+        Pin.objects.create(
+            environment=environment,
+            kind=target.kind,
+            key=target.key,
+            certificate=by_slug[target.slug] if target.slug else None,
+            created_by=str(by),
+        )
+    for column in ("runtime", "runtime_version", "profile", "base_folder"):
+        setattr(environment, column, getattr(content, column))
+    environment.save(update_fields=["runtime", "runtime_version", "profile", "base_folder"])
+    trail.record("changes.undone", by=by, subject=environment, content=content.digest)
+
+
+def _renumber(order: Iterable[ClientCertificate]) -> None:
+    for position, certificate in enumerate(order, start=1):
+        if certificate.position != position:
+            certificate.position = position
+            certificate.save(update_fields=["position"])
+
+
+def _last_position(environment: Environment) -> int:
+    return (
+        ClientCertificate.objects.filter(environment=environment, removed_at=None).aggregate(Max("position"))[
+            "position__max"
+        ]
+        or 0
+    )
+
+
+def _free_slug(name: str, taken: set[str]) -> str:
+    base = (slugify(name) or "certificate")[:50]
+    slug, number = base, 2
+    while slug in taken:
+        slug, number = f"{base}-{number}", number + 1
+    return slug
+
+
+def _name_is_free(environment: Environment, name: str) -> None:
+    if ClientCertificate.objects.filter(environment=environment, name__iexact=name, removed_at=None).exists():
+        raise Refused(
+            _("There is already a certificate “%(name)s” here; choose another name, or upload the file as its renewal.")
+            % {"name": name},
+            field="name",
+        )

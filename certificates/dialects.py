@@ -1,0 +1,189 @@
+"""What each kind of runtime can express and what it does by default, as data. No Django here.
+
+A new kind of runtime is one Dialect and one line in DIALECTS. What no document confirms counts as unsupported, and
+the reason says that it is undocumented rather than impossible.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from certificates.content import Content
+from certificates.targets import HOST, IDENTIFIER, SERVICE, WORDS, Interpretation, TargetError, interpret
+
+
+class DialectError(Exception):
+    """One sentence for the operator: the environment runs on something that this release does not know."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One way to write a PFX, with the runtimes that read it."""
+
+    kind: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One kind of runtime. `since` gives the first documented version (major, minor, …) of a feature.
+
+    Features in `since`: `pins`, `never`, and the kinds of target. `default_rule` are the words for a target without a
+    pin, by the number of certificates that may be sent: none, one, several.
+    """
+
+    kind: str
+    title: str
+    targets: tuple[str, ...]
+    never_send: bool
+    ports: bool
+    wildcards: bool
+    ipv6: bool
+    commas: bool
+    case: str
+    order_matters: bool
+    default_rule: tuple[str, str, str]
+    profiles: tuple[Profile, ...]
+    since: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def words_for_any_other(self, certificates: int) -> str:
+        """The permanent last row of the pins: what a server without a pin may be sent."""
+        return self.default_rule[min(certificates, 2)].format(certificates)
+
+
+@dataclass(frozen=True)
+class Expressible:
+    """Whether a runtime can be told about a target; `reason` is a sentence for the operator where it cannot."""
+
+    possible: bool
+    reason: str = ""
+
+
+MENDIX = Dialect(
+    kind="mendix",
+    title="Mendix runtime",
+    targets=(SERVICE, HOST, IDENTIFIER),
+    # Two documented ways: an empty path in ClientCertificateUsages, and NoClientCertificateUsages.
+    never_send=True,
+    # The key is "the host part of the URL" (IHttpConfiguration.getSslContext). Ports, wildcards and the spelling of an
+    # IPv6 address as a key are documented nowhere.
+    ports=False,
+    wildcards=False,
+    ipv6=False,
+    # "Do not use a comma in any of the file names or passwords": the lists have no escaping (m2ee-tools).
+    commas=False,
+    case="Hosts are exported in lower case; services and identifiers exactly as typed.",
+    # The AWS connector counts certificates by their position in ClientCertificates.
+    order_matters=True,
+    default_rule=(
+        "is sent no certificate, because this environment has none",
+        "may be sent this certificate whenever it accepts one (Mendix default)",
+        "may be sent any of these {} certificates; the server's CA list decides (Mendix default)",
+    ),
+    profiles=(Profile("modern", "AES-256 and SHA-256 (Java 11.0.12, 17 and newer)"),),
+    since={
+        # ClientCertificateUsages replaced WebServiceClientCertificates (cf-mendix-buildpack, security.py).
+        "pins": (7, 20),
+        # "Client certificate identifier" of a call (mendix/docs#2983).
+        IDENTIFIER: (8, 18),
+        # NoClientCertificateUsages stands in the documents of 9; when it came is not said.
+        "never": (9,),
+    },
+    notes=(
+        "A pin steers the choice for its target; it does not keep the certificate from other servers.",
+        "Whether the runtime compares host names without regard to case is not documented.",
+        "Ports, wildcards and IPv6 addresses in a pin are not documented, so they are refused here.",
+    ),
+)
+
+DIALECTS: dict[str, Dialect] = {dialect.kind: dialect for dialect in (MENDIX,)}
+
+
+def dialect_of(kind: str) -> Dialect:
+    """The dialect of `Content.runtime`. Raises DialectError."""
+    try:
+        return DIALECTS[kind]
+    except KeyError:
+        raise DialectError(f"This release does not know the runtime “{kind}”; choose another under Settings.") from None
+
+
+def expressible(
+    target: Interpretation, *, dialect: Dialect, never: bool = False, runtime_version: str = ""
+) -> Expressible:
+    """Says whether this runtime can be told to present a certificate to the target, or, with `never`, none.
+
+    `runtime_version` is dotted numbers ("10.12.3"); where it is empty or unreadable, the newest is assumed.
+    """
+    reason = _reason_against(target, dialect, never=never, version=_numbers(runtime_version))
+    return Expressible(not reason, reason)
+
+
+def problems(content: Content) -> tuple[str, ...]:
+    """Why this content cannot be told to its runtime, one sentence each; empty where it can."""
+    try:
+        dialect = dialect_of(content.runtime)
+    except DialectError as unknown:
+        return (str(unknown),)
+    found = []
+    if content.profile and content.profile not in {profile.kind for profile in dialect.profiles}:
+        found.append(f"{dialect.title} has no profile “{content.profile}”; choose another under Settings.")
+    slugs = Counter(slot.slug for slot in content.slots)
+    found += [
+        f"Client certificate {slug} is listed {n} times; remove all but one." for slug, n in slugs.items() if n > 1
+    ]
+    keys = Counter(pin.key for pin in content.pins)
+    found += [f"{key} is pinned {n} times; remove all pins but one." for key, n in sorted(keys.items()) if n > 1]
+    for pin in sorted(content.pins, key=lambda pin: pin.key):
+        try:
+            target = interpret(pin.key, pin.kind)
+        except TargetError as wrong:
+            found.append(f"The pin “{pin.key}” cannot be exported: {wrong}")
+            continue
+        if target.key != pin.key:
+            found.append(f"The pin “{pin.key}” would be exported as {target.key}; remove it and pin {target.key}.")
+            continue
+        verdict = expressible(target, dialect=dialect, never=pin.slug is None, runtime_version=content.runtime_version)
+        if not verdict.possible:
+            found.append(verdict.reason)
+        if pin.slug is not None and pin.slug not in slugs:
+            found.append(f"{pin.key} is pinned to {pin.slug}, which is not enabled here; enable it or remove the pin.")
+    return tuple(found)
+
+
+def _reason_against(target: Interpretation, dialect: Dialect, *, never: bool, version: tuple[int, ...]) -> str:
+    kind, key = target.kind, target.key
+    if kind not in dialect.targets:
+        return f"{dialect.title} cannot be told about a target of the kind {WORDS.get(kind, kind).lower()}."
+    if never and not dialect.never_send:
+        return f"{dialect.title} cannot be told to send no certificate to {key}; remove the pin."
+    if "," in key and not dialect.commas:
+        return f"{dialect.title} separates targets by commas, so {key} cannot be one."
+    if kind == HOST and not dialect.ipv6 and _is_ipv6(key):
+        return f"No document says how {dialect.title} spells the IPv6 address {key} in a pin; pin the host's name."
+    if kind == HOST and not dialect.ports and re.search(r":[0-9]*$", key) and not _is_ipv6(key):
+        return f"No document says that {dialect.title} knows ports in a pin; pin the host without its port."
+    if kind == HOST and not dialect.wildcards and "*" in key:
+        return f"No document says that {dialect.title} knows wildcards; pin each host by its exact name."
+    for feature, words in (("pins", "pins"), (kind, f"pins for a {WORDS[kind].lower()}"), ("never", "never send")):
+        first = dialect.since.get(feature, ())
+        if version and version < first and (feature != "never" or never):
+            at_least, runs = (".".join(map(str, numbers)) for numbers in (first, version))
+            return f"{dialect.title} {runs} is not documented to know {words}, needed for {key}; it needs {at_least}."
+    return ""
+
+
+def _is_ipv6(key: str) -> bool:
+    try:
+        return ipaddress.ip_address(key.strip("[]")).version == 6
+    except ValueError:
+        return False
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`10.12.3` as numbers; () for what is no version."""
+    return tuple(map(int, version.split("."))) if re.fullmatch(r"[0-9]+(\.[0-9]+)*", version, re.ASCII) else ()

@@ -1,0 +1,47 @@
+"""Which certificate a runtime presents for a target, from the content alone. No Django here.
+
+The page's explanation, the command `explain`, the connection tests and the exporters' contract suite all ask this one
+function, so that no two of them can give different answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from certificates.content import Content
+from certificates.dialects import dialect_of
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The answer for one target.
+
+    `slug` is the certificate that is presented, or None: never, none there, or the server decides (rule `any`) among
+    `candidates`, which are slugs in the order of export.
+    """
+
+    slug: str | None
+    rule: Literal["pinned", "never", "any", "none"]
+    candidates: tuple[str, ...]
+    sentence: str
+
+
+def select(content: Content, target_key: str) -> Selection:
+    """What a runtime of this content's dialect presents for the exported key (`targets.interpret(…).key`).
+
+    Keys are compared exactly, as far as is documented. A pin to a certificate that is not enabled counts for nothing;
+    `dialects.problems` refuses such content before it is exported. Raises DialectError for an unknown runtime.
+    """
+    dialect = dialect_of(content.runtime)
+    slugs = tuple(slot.slug for slot in content.slots)
+    pin = next((pin for pin in content.pins if pin.key == target_key), None)
+    if pin is not None and pin.slug is None:
+        return Selection(None, "never", (), f"{target_key} is never sent a certificate, because a pin says so.")
+    if pin is not None and pin.slug in slugs:
+        return Selection(
+            pin.slug, "pinned", (pin.slug,), f"{target_key} is sent {pin.slug}, because it is pinned to it."
+        )
+    why = "no pin names it" if pin is None else f"its pin names {pin.slug}, which is not enabled here"
+    words = dialect.words_for_any_other(len(slugs))
+    return Selection(None, "any" if slugs else "none", slugs, f"{target_key} {words}: {why}.")
