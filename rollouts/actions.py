@@ -1,0 +1,404 @@
+"""What people ask of a running application. One verb, one transaction, one event; the work is done by moves."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from celery import current_app
+from django.conf import settings
+from django.contrib.auth.hashers import check_password
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit import trail
+from certificates import actions as certificates
+from certificates import content as contents
+from certificates import current
+from certificates.content import Content
+from certificates.models import ClientCertificate, Version
+from environments.models import Environment, Person
+from environments.refusals import Refused
+from rollouts import exporters, moves, unseal
+from rollouts.changes import Change, changes, nothing
+from rollouts.connectors import ConnectorError
+from rollouts.models import Destination, Revision, RevisionEntry, Rollout
+from rollouts.states import ACTIVE, CANCELLABLE, Kind
+from vault import safe
+
+log = logging.getLogger(__name__)
+
+
+# --- What is not running ----------------------------------------------------------------------------------------------
+
+
+def running_content(environment: Environment, wanted: Content) -> Content:
+    """What runs, as far as it was applied from here; nothing, in the wanted settings, before the first apply."""
+    destination = Destination.objects.filter(environment=environment).select_related("running").first()
+    if destination is None or destination.running is None:
+        return nothing(wanted)
+    return destination.running.frozen
+
+
+def pending(environment: Environment) -> tuple[Content, tuple[Change, ...]]:
+    """The wanted content, and the changes from what runs to it."""
+    wanted = current.content(environment)
+    return wanted, changes(running_content(environment, wanted), wanted)
+
+
+def use_place(*, environment: Environment, place: str, by: Any) -> Destination:
+    """Sets where an environment runs: one of the places that the server's settings list."""
+    known = settings.LOCAL_PROCESSES.get(place)
+    if known is None:
+        raise Refused(_("Choose one of the places that this server knows."), field="place")
+    taken = (
+        Destination.objects.filter(place=place)
+        .exclude(environment=environment)
+        .select_related("environment__application")
+        .first()
+    )
+    if taken is not None:
+        raise Refused(
+            _("%(title)s already runs %(environment)s; choose another place.")
+            % {"title": known["title"], "environment": taken.environment},
+            field="place",
+        )
+    before = Destination.objects.filter(environment=environment).first()
+    if before is not None and before.place == place:
+        return before
+    if before is not None and before.running is not None:
+        raise Refused(
+            _("This environment already runs on %(place)s; archive it and set up a new one to run elsewhere.")
+            % {"place": before.place},
+            field="place",
+        )
+    destination = Destination(
+        environment=environment, connector="local-process", exporter="mendix-settings", place=place
+    )
+    try:
+        seen = destination.connect().observe()
+    except ConnectorError as error:
+        raise Refused(str(error), field="place") from None
+    destination.wanted_running = seen.status in ("running", "starting")
+    with transaction.atomic():
+        Destination.objects.filter(environment=environment).delete()
+        destination.save()
+        moves.note_observation(destination, seen)
+        environment.base_folder = str(Path(str(known["folder"])) / "current")
+        environment.save(update_fields=["base_folder"])
+        trail.record("environment.placed", by=by, subject=environment, place=place, observed=seen.status)
+    return destination
+
+
+# --- Asking for a rollout ---------------------------------------------------------------------------------------------
+
+
+def apply(
+    *,
+    environment: Environment,
+    shown: str,
+    reason: str,
+    ticket: str = "",
+    start: bool | None = None,
+    insist: bool = False,
+    by: Any,
+) -> Rollout:
+    """Freezes the wanted content as a revision and asks for it to be made to run.
+
+    `shown` is the digest of the content that the person saw; when the content moved on, nothing happens. `start` asks
+    for a stopped app to be started. `insist` applies content that failed before.
+    """
+    reason = _reason(reason)
+    with transaction.atomic():
+        destination = _destination(environment)
+        wanted, found = pending(environment)
+        if wanted.digest != shown:
+            raise MovedOn(_("Somebody changed something meanwhile; look at the changes once more, then apply."))
+        if not found and destination.running is not None:
+            raise Refused(
+                _("Nothing has changed since revision %(n)d; restart only, if you want to.")
+                % {"n": destination.running.number}
+            )
+        if destination.blocked_digest == wanted.digest and not insist:
+            raise Refused(
+                _("This configuration failed and is blocked; change something, or tick “Try it again all the same”."),
+                field="insist",
+            )
+        revision = freeze(environment, wanted, reason=reason, ticket=ticket, by=by)
+        rollout = _request(
+            destination,
+            Kind.APPLY,
+            revision=revision,
+            start_after=destination.wanted_running if start is None else start,
+            reason=reason,
+            ticket=ticket,
+            by=by,
+        )
+        trail.record(
+            "rollout.requested", by=by, subject=rollout, kind="apply", revision=revision.number, changes=len(found),
+            reason=reason, ticket=ticket,
+        )  # fmt: skip
+    return rollout
+
+
+class MovedOn(Refused):
+    """The content is not the one that was shown."""
+
+
+def freeze(environment: Environment, content: Content, *, reason: str, ticket: str, by: Any) -> Revision:
+    """The next revision: the whole content, immutable, inside the caller's transaction."""
+    newest = Revision.objects.filter(environment=environment).aggregate(Max("number"))["number__max"] or 0
+    revision = Revision.objects.create(
+        environment=environment,
+        number=newest + 1,
+        content=content.canonical(),
+        digest=content.digest,
+        reason=reason,
+        ticket=ticket.strip()[:100],
+        created_by=str(by),
+    )
+    versions = {
+        c.slug: c.in_use
+        for c in ClientCertificate.objects.filter(environment=environment, removed_at=None).select_related("in_use")
+    }
+    RevisionEntry.objects.bulk_create(
+        RevisionEntry(revision=revision, slug=slot.slug, version=versions[slot.slug], position=position)
+        for position, slot in enumerate(content.slots, start=1)
+    )
+    return revision
+
+
+def roll_back(*, environment: Environment, revision: Revision, reason: str, ticket: str = "", by: Any) -> Rollout:
+    """Makes an earlier revision run again. The wanted content stays; what differs then waits as changes."""
+    reason = _reason(reason)
+    with transaction.atomic():
+        destination = _destination(environment)
+        if destination.running_id == revision.pk:
+            raise Refused(_("Revision %(n)d is running already.") % {"n": revision.number})
+        if not revision.rollouts.filter(state="verified").exists():
+            raise Refused(_("Revision %(n)d never ran here; apply it as changes instead.") % {"n": revision.number})
+        rollout = _request(
+            destination,
+            Kind.ROLL_BACK,
+            revision=revision,
+            start_after=destination.wanted_running,
+            reason=reason,
+            ticket=ticket,
+            by=by,
+        )
+        trail.record(
+            "rollout.requested",
+            by=by,
+            subject=rollout,
+            kind="roll-back",
+            revision=revision.number,
+            reason=reason,
+            ticket=ticket,
+        )
+    return rollout
+
+
+def restart(*, environment: Environment, reason: str = "", by: Any) -> Rollout:
+    """Restarts with what runs; changes stay waiting."""
+    return _without_delivery(environment, Kind.RESTART, reason, by)
+
+
+def stop(*, environment: Environment, reason: str = "", by: Any) -> Rollout:
+    return _without_delivery(environment, Kind.STOP, reason, by)
+
+
+def start(*, environment: Environment, reason: str = "", by: Any) -> Rollout:
+    """Starts a stopped app as it was before; changes stay waiting."""
+    return _without_delivery(environment, Kind.START, reason, by)
+
+
+def _without_delivery(environment: Environment, kind: Kind, reason: str, by: Any) -> Rollout:
+    with transaction.atomic():
+        destination = _destination(environment)
+        if kind in (Kind.STOP, Kind.RESTART) and not destination.wanted_running:
+            raise Refused(_("The app is stopped; start it instead."))
+        if kind == Kind.START and destination.wanted_running and destination.observed_status == "running":
+            raise Refused(_("The app is running already."))
+        rollout = _request(
+            destination, kind, revision=destination.running, start_after=kind != Kind.STOP, reason=reason.strip()[:500],
+            ticket="", by=by,
+        )  # fmt: skip
+        trail.record("rollout.requested", by=by, subject=rollout, kind=str(kind), reason=reason)
+    return rollout
+
+
+def _request(
+    destination: Destination,
+    kind: Kind,
+    *,
+    revision: Revision | None,
+    start_after: bool,
+    reason: str,
+    ticket: str,
+    by: Any,
+) -> Rollout:
+    delivers = kind in (Kind.APPLY, Kind.ROLL_BACK)
+    try:
+        with transaction.atomic():
+            rollout = Rollout.objects.create(
+                environment_id=destination.environment_id,
+                kind=kind,
+                revision=revision,
+                bundle=None if delivers else destination.bundle,
+                previous=destination.running,
+                previous_bundle=destination.bundle,
+                start_after=start_after,
+                reason=reason,
+                ticket=ticket.strip()[:100],
+                requested_by=str(by),
+            )
+    except IntegrityError:
+        # one_active_rollout_per_environment
+        raise Refused(_("Something is already being applied, stopped or started here; wait for it to end.")) from None
+    transaction.on_commit(partial(nudge, rollout.pk))
+    return rollout
+
+
+def cancel(*, rollout: Rollout, by: Any) -> None:
+    """Takes a rollout back while no worker has begun it."""
+    with transaction.atomic():
+        now = timezone.now()
+        taken = Rollout.objects.filter(pk=rollout.pk, state__in=CANCELLABLE, fence=0).update(
+            state="cancelled",
+            state_since=now,
+            finished_at=now,
+            sentence="Cancelled before it began; nothing was changed.",
+        )
+        if not taken:
+            raise Refused(
+                _("It has begun and cannot be cancelled any more; it ends in the new configuration or in the old one.")
+            )
+        trail.record("rollout.cancelled", by=by, subject=rollout)
+
+
+def _destination(environment: Environment) -> Destination:
+    # Locked where the database can, so that of two requests at once the second sees the first one's rollout.
+    destination = (
+        Destination.objects.select_for_update(of=("self",))
+        .filter(environment=environment)
+        .select_related("running", "bundle", "environment__application")
+        .first()
+    )
+    if destination is None:
+        raise Refused(_("Say first where this environment runs, under Settings."))
+    if destination.place not in settings.LOCAL_PROCESSES:
+        raise Refused(
+            _("This server's settings no longer know “%(place)s”; ask who runs the server.")
+            % {"place": destination.place}
+        )
+    return destination
+
+
+def _reason(text: str) -> str:
+    text = " ".join(text.split())
+    if not text:
+        raise Refused(_("Say why, in a few words; it stands beside the revision."), field="reason")
+    if len(text) > 500:
+        raise Refused(_("Use at most 500 characters."), field="reason")
+    return text
+
+
+# --- Undoing ----------------------------------------------------------------------------------------------------------
+
+
+def undo_changes(*, environment: Environment, shown: str, by: Any) -> None:
+    """Puts the page back to what runs. `shown` is the digest that the person saw."""
+    with transaction.atomic():
+        wanted, found = pending(environment)
+        if wanted.digest != shown:
+            raise MovedOn(_("Somebody changed something meanwhile; look at the changes once more."))
+        if not found:
+            raise Refused(_("There is nothing to undo."))
+        destination = Destination.objects.filter(environment=environment).select_related("running").first()
+        running = destination.running if destination else None
+        versions: dict[str, Version] = {}
+        if running is not None:
+            versions = {e.slug: e.version for e in running.entries.select_related("version")}
+        certificates.restore(
+            environment=environment,
+            content=running.frozen if running is not None else nothing(wanted),
+            versions=versions,
+            by=by,
+        )
+
+
+# --- Exports that leave the portal ------------------------------------------------------------------------------------
+
+
+def wanted_versions(environment: Environment) -> dict[str, Version]:
+    """The versions in use of the enabled certificates, by slug, in order."""
+    listed = ClientCertificate.objects.filter(
+        environment=environment, enabled=True, removed_at=None, in_use__sealed__isnull=False
+    ).select_related("in_use__sealed", "in_use__certificate__environment__application")
+    return {c.slug: c.in_use for c in listed if c.in_use is not None}
+
+
+def export_to_download(
+    *, environment: Environment, exporter: str, base_folder: str, reason: str, password: str | None, by: Any
+) -> contents.Bundle:
+    """Writes the files of an export for a person who entered their password again; `password` is None for commands."""
+    reason = _reason(reason)
+    if password is not None and not (isinstance(by, Person) and check_password(password, by.password)):
+        trail.refused("export.refused", by=by, subject=environment, exporter=exporter, why="password")
+        raise Refused(_("This is not your password; nothing was exported."), field="password")
+    content = replace(current.content(environment), base_folder=base_folder.strip())
+    try:
+        bundle = unseal.export(
+            content, wanted_versions(environment), exporter=exporter, reason=f"export {exporter}: {reason}", by=by
+        )
+    except exporters.ExportError as error:
+        raise Refused(str(error), field="base_folder") from None
+    with transaction.atomic():
+        trail.record(
+            "export.downloaded", by=by, subject=environment, exporter=exporter, reason=reason, content=content.digest,
+            digest=bundle.digest, files=[f.path for f in bundle.files],
+        )  # fmt: skip
+    return bundle
+
+
+# --- Nudging ----------------------------------------------------------------------------------------------------------
+
+
+def nudge(rollout_id: UUID) -> None:
+    """Tells a worker, by name, that there is something to do. The queue may be down: the sweep says it again."""
+    try:
+        current_app.send_task("rollouts.advance", args=[str(rollout_id)], ignore_result=True)
+    except Exception:
+        log.warning("rollout %s: the queue did not take the nudge; the sweep will repeat it", rollout_id, exc_info=True)
+
+
+def active_rollout(environment: Environment) -> Rollout | None:
+    return Rollout.objects.filter(environment=environment, state__in=ACTIVE).first()
+
+
+def tidy() -> None:
+    """Removes expired drafts, and ciphertexts that no row knows: an upload that never became a version is gone."""
+    certificates.tidy_drafts()
+    safe.sweep(older_than=timedelta(hours=1))
+
+
+def start_what_should_run() -> list[str]:
+    """After this machine or the portal was down: starts the apps of local places that should run. Names what failed."""
+    failures = []
+    places = {d.place: d for d in Destination.objects.filter(connector="local-process")}
+    for place, known in settings.LOCAL_PROCESSES.items():
+        destination = places.get(place)
+        if destination is not None and not destination.wanted_running:
+            continue
+        try:
+            (destination or Destination(connector="local-process", place=place)).connect().start()
+        except ConnectorError as error:
+            failures.append(f"{known['title']}: {error}")
+    return failures

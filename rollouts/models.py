@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from certificates.content import Content
+from certificates.models import Version
+from environments.models import Environment
+from rollouts import states
+from rollouts.connectors import Connector, connect
+from vault.models import SealedObject
+
+
+class Revision(models.Model):
+    """A configuration, frozen: the whole content that an exporter reads, immutable and numbered."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="revisions")
+    number = models.PositiveIntegerField()
+    content = models.TextField()  # certificates.content.Content.canonical()
+    digest = models.CharField(max_length=64, db_index=True)
+    reason = models.CharField(max_length=500, blank=True)
+    ticket = models.CharField(max_length=100, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.CharField(max_length=200)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "number"], name="one_revision_per_number_in_an_environment"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.environment} {self.number}"
+
+    @property
+    def frozen(self) -> Content:
+        return Content.from_canonical(self.content)
+
+
+class RevisionEntry(models.Model):
+    """Which version a revision's slot presents. PROTECT is the answer to “is it in use?”."""
+
+    revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="entries")
+    slug = models.SlugField(max_length=60)
+    version = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="entries")
+    position = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(fields=["revision", "slug"], name="one_entry_per_slot_in_a_revision"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.revision}: {self.slug}"
+
+
+class Bundle(models.Model):
+    """The files that were written for a revision, sealed once; every later step uses these same bytes.
+
+    Without a revision: the files that stand for “no certificates”, to go back to when there was nothing before.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="bundles")
+    revision = models.ForeignKey(Revision, on_delete=models.PROTECT, null=True, related_name="bundles")
+    exporter = models.CharField(max_length=40)
+    sealed = models.OneToOneField(SealedObject, on_delete=models.PROTECT, related_name="+")
+    digest = models.CharField(max_length=64)
+    files = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"export {self.digest[:12]}"
+
+
+class Destination(models.Model):
+    """Where an environment runs: who writes and delivers for it, what was last proved, and what was last observed."""
+
+    environment = models.OneToOneField(
+        Environment, on_delete=models.CASCADE, primary_key=True, related_name="destination"
+    )
+    connector = models.CharField(max_length=40)
+    exporter = models.CharField(max_length=40)
+    # One of the names that the server's settings list (settings.LOCAL_PROCESSES); one environment each.
+    place = models.CharField(max_length=100, unique=True)
+    running = models.ForeignKey(Revision, on_delete=models.PROTECT, null=True, related_name="+")
+    bundle = models.ForeignKey(Bundle, on_delete=models.PROTECT, null=True, related_name="+")
+    proof = models.CharField(max_length=20, blank=True)
+    proved_at = models.DateTimeField(null=True)
+    wanted_running = models.BooleanField(default=False)
+    # The content digest of a revision that failed; refused until something in it changes, or somebody insists.
+    blocked_digest = models.CharField(max_length=64, blank=True)
+    observed_at = models.DateTimeField(null=True)
+    observed_status = models.CharField(max_length=20, blank=True)
+    observed_incarnation = models.CharField(max_length=100, blank=True)
+    observed_digest = models.CharField(max_length=64, blank=True)
+    observed_note = models.TextField(blank=True)
+    running_since = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.environment} on {self.place}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(settings.LOCAL_PROCESSES.get(self.place, {}))
+
+    @property
+    def title(self) -> str:
+        return str(self.settings.get("title", self.place))
+
+    @property
+    def address(self) -> str:
+        return str(self.settings.get("address", ""))
+
+    def connect(self) -> Connector:
+        """Raises rollouts.connectors.ConnectorError where the server's settings do not know the place."""
+        return connect(self.connector, self.settings)
+
+
+class Rollout(models.Model):
+    """One attempt to make a revision run, or to stop, start or restart what runs."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="rollouts")
+    kind = models.CharField(max_length=20)
+    state = models.CharField(max_length=20, default="requested")
+    state_since = models.DateTimeField(default=timezone.now)
+    revision = models.ForeignKey(Revision, on_delete=models.PROTECT, null=True, related_name="rollouts")
+    bundle = models.ForeignKey(Bundle, on_delete=models.PROTECT, null=True, related_name="+")
+    previous = models.ForeignKey(Revision, on_delete=models.PROTECT, null=True, related_name="+")
+    previous_bundle = models.ForeignKey(Bundle, on_delete=models.PROTECT, null=True, related_name="+")
+    # Whether the app is to run at the end; an apply to a stopped app delivers without starting it unless asked.
+    start_after = models.BooleanField(default=True)
+    reason = models.CharField(max_length=500, blank=True)
+    ticket = models.CharField(max_length=100, blank=True)
+    requested_by = models.CharField(max_length=200)
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    finished_at = models.DateTimeField(null=True)
+    # Why it did not go forward, and how it ended: one sentence each.
+    failure = models.TextField(blank=True)
+    sentence = models.TextField(blank=True)
+    proof = models.CharField(max_length=20, blank=True)
+    # What ran before the first stop, and before the stop of the going back.
+    incarnation_before = models.CharField(max_length=100, blank=True)
+    incarnation_back = models.CharField(max_length=100, blank=True)
+    phase = models.CharField(max_length=20, blank=True)
+    stopped_at = models.DateTimeField(null=True)
+    running_at = models.DateTimeField(null=True)
+    # One worker per move: who holds it until when, under which fencing number.
+    fence = models.PositiveIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True)
+    nudged_at = models.DateTimeField(null=True)
+
+    # Set by a move that wants a moment before the next try; not stored.
+    pause = False
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment"],
+                condition=Q(state__in=states.ACTIVE),
+                name="one_active_rollout_per_environment",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=list(states.STATES)), name="a_rollout_is_in_a_state_that_exists"
+            ),
+        ]
+        indexes = [models.Index(fields=["environment", "-created_at"], name="rollouts_of_an_environment")]
+
+    def __str__(self) -> str:
+        return f"{self.environment}: {self.kind}"
+
+    def get_absolute_url(self) -> str:
+        return self.environment.url("rollout", self.pk)
+
+    @property
+    def is_final(self) -> bool:
+        return states.STATES[self.state].final
+
+    @property
+    def overdue(self) -> bool:
+        state = states.STATES[self.state]
+        return not state.final and timezone.now() - self.state_since > timedelta(seconds=state.timeout)
+
+    @property
+    def downtime(self) -> timedelta | None:
+        """How long the app was down by our hand, as far as we saw."""
+        if self.stopped_at and self.running_at and self.running_at > self.stopped_at:
+            return self.running_at - self.stopped_at
+        return None
+
+    @property
+    def returns_by(self) -> datetime | None:
+        """The latest moment at which the old configuration is back if this one fails."""
+        if self.state not in ("delivering", "stopping", "starting", "verifying"):
+            return None
+        return timezone.now() + timedelta(seconds=120)
+
+
+class Step(models.Model):
+    """One line of a rollout's log: the intent is committed before a call to the outside, the outcome after it."""
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="steps")
+    state = models.CharField(max_length=20)
+    fence = models.PositiveIntegerField()
+    text = models.TextField()
+    # "" while the call is under way; then ok, warn or failed
+    outcome = models.CharField(max_length=10, blank=True)
+    result = models.TextField(blank=True)
+    started_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name = _("step")
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Pulse(models.Model):
+    """When a worker last showed itself; a page says “waits for a worker” by it."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.at:%H:%M:%S}"

@@ -1,0 +1,189 @@
+"""How environments stand: the two chips, the changes, the evidence. A constant number of queries for any number."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db.models import OuterRef, Subquery
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from certificates import current
+from certificates.content import Content
+from certificates.models import ClientCertificate, Version
+from environments.models import Environment
+from rollouts.changes import Change, changes, nothing
+from rollouts.models import Destination, Pulse, Rollout
+from rollouts.states import ACTIVE
+
+WORKER_SILENT = timedelta(seconds=20)
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Icon, word and colour: `tone` is good, warn, bad, info or plain; `icon` names a symbol of the page."""
+
+    text: str
+    tone: str
+    icon: str
+
+
+@dataclass
+class Standing:
+    """Everything that the frame around an environment's pages shows."""
+
+    environment: Environment
+    wanted: Content
+    running: Content
+    changes: tuple[Change, ...]
+    destination: Destination | None
+    active: Rollout | None = None
+    last: Rollout | None = None
+    versions: list[Version] = field(default_factory=list)
+
+    @property
+    def can_apply(self) -> bool:
+        return self.destination is not None
+
+    @property
+    def stopped(self) -> bool:
+        return self.destination is not None and not self.destination.wanted_running
+
+    @property
+    def blocked(self) -> bool:
+        return self.destination is not None and self.destination.blocked_digest == self.wanted.digest
+
+    @property
+    def changed_outside(self) -> bool:
+        """The running app reports another configuration than the one that was proved to run."""
+        d = self.destination
+        return bool(
+            d
+            and d.bundle
+            and d.observed_status == "running"
+            and d.observed_digest
+            and d.observed_digest != d.bundle.digest
+        )
+
+    @property
+    def configuration(self) -> Chip:
+        d, count = self.destination, len(self.changes)
+        if self.active is not None:
+            return Chip(WORDS_OF_KIND[self.active.kind](), "info", "progress")
+        if d is None:
+            return Chip(_("Export only"), "plain", "circle")
+        if d.wanted_running and d.observed_status in ("unreachable", "stopped"):
+            return Chip(_("Can’t reach app"), "bad", "alert")
+        if self.changed_outside:
+            return Chip(_("Changed outside Countersign"), "bad", "alert")
+        if self.last is not None and self.last.state == "needs_help":
+            return Chip(_("Needs help"), "bad", "alert")
+        if self.last is not None and self.last.state == "rolled_back" and (self.blocked or self.last.kind != "apply"):
+            if self.last.previous:
+                return Chip(_("Rolled back, %(n)d is running") % {"n": self.last.previous.number}, "bad", "alert")
+            return Chip(_("Rolled back"), "bad", "alert")
+        if count:
+            return Chip(
+                ngettext("%(n)d change not running", "%(n)d changes not running", count) % {"n": count}, "warn", "clock"
+            )
+        if d.running is None:
+            return Chip(_("Nothing applied yet"), "plain", "circle")
+        return Chip(_("Up to date"), "good", "check")
+
+    @property
+    def certificates(self) -> Chip:
+        now = timezone.now()
+        statuses = [version.status(now) for version in self.versions]
+        for status, words in CERTIFICATE_WORDS.items():
+            if n := statuses.count(status):
+                tone = "bad" if status in ("expired", "not-yet-valid") else "warn"
+                return Chip(words(n), tone, "alert" if tone == "bad" else "clock")
+        if not statuses:
+            return Chip(_("No certificates"), "plain", "circle")
+        return Chip(_("Certificates OK"), "good", "check")
+
+    @property
+    def next_expiry(self) -> datetime | None:
+        return min((v.not_after for v in self.versions), default=None)
+
+
+WORDS_OF_KIND = {
+    "apply": lambda: _("Applying"),
+    "roll-back": lambda: _("Rolling back"),
+    "restart": lambda: _("Restarting"),
+    "stop": lambda: _("Stopping"),
+    "start": lambda: _("Starting"),
+}
+
+CERTIFICATE_WORDS = {
+    "expired": lambda n: ngettext("%(n)d expired", "%(n)d expired", n) % {"n": n},
+    "not-yet-valid": lambda n: ngettext("%(n)d not yet valid", "%(n)d not yet valid", n) % {"n": n},
+    "expiring": lambda n: ngettext("%(n)d expiring", "%(n)d expiring", n) % {"n": n},
+}
+
+
+def standing(environment: Environment) -> Standing:
+    return standings([environment])[environment.pk]
+
+
+def standings(environments: Iterable[Environment]) -> dict[UUID, Standing]:
+    """The standing of each environment, by its id, in seven queries."""
+    environments = list(environments)
+    wanted = current.contents(environments)
+    destinations = {
+        d.environment_id: d
+        for d in Destination.objects.filter(environment__in=environments).select_related("running", "bundle")
+    }
+    newest = (
+        Rollout.objects.filter(environment=OuterRef("environment")).exclude(state="cancelled").order_by("-created_at")
+    )
+    last = {
+        r.environment_id: r
+        for r in Rollout.objects.filter(
+            environment__in=environments, pk=Subquery(newest.values("pk")[:1])
+        ).select_related("previous", "revision")
+    }
+    active = {r.environment_id: r for r in Rollout.objects.filter(environment__in=environments, state__in=ACTIVE)}
+    versions: dict[UUID, list[Version]] = defaultdict(list)
+    for certificate in ClientCertificate.objects.filter(
+        environment__in=environments, enabled=True, removed_at=None, in_use__isnull=False
+    ).select_related("in_use"):
+        assert certificate.in_use is not None
+        versions[certificate.environment_id].append(certificate.in_use)
+    stands = {}
+    for environment in environments:
+        pk = environment.pk
+        destination = destinations.get(pk)
+        running = destination.running.frozen if destination and destination.running else nothing(wanted[pk])
+        stands[pk] = Standing(
+            environment=environment,
+            wanted=wanted[pk],
+            running=running,
+            changes=changes(running, wanted[pk]),
+            destination=destination,
+            active=active.get(pk),
+            last=last.get(pk),
+            versions=versions[pk],
+        )
+        if stands[pk].active is not None:
+            stands[pk].active.environment = environment  # type: ignore[union-attr]
+    return stands
+
+
+def worker_is_silent() -> bool:
+    """No worker has shown itself lately, so that what was asked for waits for one."""
+    seen = Pulse.objects.filter(name="worker").first()
+    return seen is None or timezone.now() - seen.at > WORKER_SILENT
+
+
+def usual_downtime(environment: Environment) -> list[int]:
+    """Seconds of the last three downtimes by our hand, newest first: “down about 40 s; last three: 38, 41, 40”."""
+    rollouts = Rollout.objects.filter(
+        environment=environment, stopped_at__isnull=False, running_at__isnull=False, state="verified"
+    ).exclude(kind="stop")[:3]
+    return [max(1, round(r.downtime.total_seconds())) for r in rollouts if r.downtime is not None]

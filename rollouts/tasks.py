@@ -1,0 +1,57 @@
+"""Shells around moves: a task carries one id, makes one move, and ends."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from celery import shared_task
+from django.db.models import F, Q
+from django.utils import timezone
+
+from rollouts import actions, moves
+from rollouts.connectors import ConnectorError
+from rollouts.models import Destination, Pulse, Rollout
+from rollouts.states import ACTIVE
+
+# A nudge that nobody acted on is repeated after this time.
+NUDGE_AGAIN = timedelta(seconds=5)
+OBSERVE_EVERY = timedelta(seconds=15)
+
+
+@shared_task(name="rollouts.advance")
+def advance(rollout_id: str) -> None:
+    pulse("worker")
+    if moves.advance(rollout_id):
+        actions.nudge(UUID(rollout_id))
+
+
+@shared_task(name="rollouts.sweep")
+def sweep() -> None:
+    """Nudges whatever no living worker holds, and looks after apps that nobody is rolling out to."""
+    pulse("worker")
+    now = timezone.now()
+    forgotten = Rollout.objects.filter(state__in=ACTIVE).filter(
+        Q(lease_until=None, state_since__lt=now - NUDGE_AGAIN) | Q(lease_until__lt=now)
+    )
+    for rollout in forgotten.filter(Q(nudged_at=None) | Q(nudged_at__lt=now - NUDGE_AGAIN)):
+        Rollout.objects.filter(pk=rollout.pk).update(nudged_at=now)
+        actions.nudge(rollout.pk)
+    busy = Rollout.objects.filter(state__in=ACTIVE).values("environment")
+    due = Destination.objects.filter(Q(observed_at=None) | Q(observed_at__lt=now - OBSERVE_EVERY))
+    for destination in due.exclude(environment__in=busy).order_by(F("observed_at").asc(nulls_first=True))[:20]:
+        try:
+            seen = destination.connect().observe()
+        except ConnectorError:
+            continue
+        moves.note_observation(destination, seen)
+
+
+@shared_task(name="rollouts.tidy")
+def tidy() -> None:
+    """Removes expired drafts, and ciphertexts that no row knows."""
+    actions.tidy()
+
+
+def pulse(name: str) -> None:
+    Pulse.objects.update_or_create(name=name, defaults={"at": timezone.now()})

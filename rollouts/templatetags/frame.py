@@ -1,0 +1,82 @@
+"""The frame around an environment's pages: name, chips, state of the app, banner and tabs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from django import template
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from environments.access import Right, sentence_for
+from environments.models import Environment
+from rollouts import authors
+from rollouts.standing import Standing, standing, usual_downtime, worker_is_silent
+
+register = template.Library()
+
+TABS = (
+    ("overview", "environment", lambda: _("Overview")),
+    ("network", "network", lambda: _("Network")),
+    ("rollouts", "rollouts", lambda: _("Rollouts")),
+    ("export", "export", lambda: _("Export")),
+    ("settings", "environment-settings", lambda: _("Settings")),
+)
+
+
+@register.inclusion_tag("rollouts/frame.html", takes_context=True)
+def environment_frame(
+    context: dict[str, Any], environment: Environment, tab: str, banner: bool = True
+) -> dict[str, Any]:
+    """Everything above an environment's page. Leaves `standing` in the context for the rest of the page."""
+    stand: Standing = context.get("standing") or standing(environment)
+    context["standing"] = stand
+    silent = stand.active is not None and stand.active.state == "requested" and worker_is_silent()
+    may_apply = Right.APPLY in environment.rights
+    return {
+        "request": context["request"],
+        "user": context["user"],
+        "csrf_token": context.get("csrf_token"),
+        "environment": environment,
+        "standing": stand,
+        "tab": tab,
+        "tabs": [(name, environment.url(route), words()) for name, route, words in TABS],
+        "banner": banner and bool(stand.changes) and stand.active is None and stand.destination is not None,
+        "named": named(stand, context["user"]) if banner and stand.changes else "",
+        "may_apply": may_apply,
+        "who_may_apply": "" if may_apply else sentence_for(Right.APPLY, environment),
+        "waits_for_worker": silent,
+        "downtimes": usual_downtime(environment) if stand.changes else [],
+    }
+
+
+def named(stand: Standing, reader: Any) -> str:
+    """The changes in words with who made them: “1 certificate renewed (you), 2 pins added (Ada)”."""
+    who = authors.of_changes(stand.environment, stand.destination, reader)
+    counted: Counter[tuple[str, str, str]] = Counter()
+    for change in stand.changes:
+        counted[change.what, change.mark, who.get((change.what, change.key), "")] += 1
+    parts = []
+    for (what, mark, author), n in counted.items():
+        words = WORDS[what, mark](n)
+        parts.append(f"{words} ({author})" if author else words)
+    return ", ".join(parts)
+
+
+WORDS = {
+    ("certificate", "new"): lambda n: ngettext("%(n)d certificate added", "%(n)d certificates added", n) % {"n": n},
+    ("certificate", "changed"): lambda n: (
+        ngettext("%(n)d certificate renewed", "%(n)d certificates renewed", n) % {"n": n}
+    ),
+    ("certificate", "gone"): lambda n: (
+        ngettext("%(n)d certificate taken out", "%(n)d certificates taken out", n) % {"n": n}
+    ),
+    ("order", "changed"): lambda n: _("order changed"),
+    ("pin", "new"): lambda n: ngettext("%(n)d pin added", "%(n)d pins added", n) % {"n": n},
+    ("pin", "changed"): lambda n: ngettext("%(n)d pin changed", "%(n)d pins changed", n) % {"n": n},
+    ("pin", "gone"): lambda n: ngettext("%(n)d pin removed", "%(n)d pins removed", n) % {"n": n},
+    ("setting", "changed"): lambda n: ngettext("%(n)d setting changed", "%(n)d settings changed", n) % {"n": n},
+    ("authority", "new"): lambda n: ngettext("%(n)d authority added", "%(n)d authorities added", n) % {"n": n},
+    ("authority", "gone"): lambda n: ngettext("%(n)d authority removed", "%(n)d authorities removed", n) % {"n": n},
+}

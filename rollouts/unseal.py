@@ -1,0 +1,147 @@
+"""Opens the safe for a bundle: writes a revision's files anew, and reads them back for every later step.
+
+The only module of rollouts that sees key material on its way out of the vault. Each opening is recorded first.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from django.db import transaction
+
+from audit import trail
+from certificates import content as contents
+from certificates import pkcs12
+from certificates.content import Content, File, WrittenPfx
+from certificates.models import Version
+from environments.models import Environment
+from rollouts import exporters
+from rollouts.models import Bundle, Revision
+from vault import safe
+from vault.models import SealedObject
+
+
+class ReadBackError(Exception):
+    """A file that was just written does not read back as what it was written from: one sentence."""
+
+
+class SwappedError(ReadBackError):
+    """A row points at a sealed object that was sealed for something else."""
+
+
+def recorder(action: str, *, subject: Any, reason: str, by: Any) -> Callable[[SealedObject], None]:
+    """What the vault calls before it opens an object: one event, which must be written or nothing is opened."""
+
+    def record(_sealed: SealedObject) -> None:
+        with transaction.atomic():
+            trail.record(action, by=by, subject=subject, reason=reason)
+
+    return record
+
+
+def written(versions: Mapping[str, Version], *, reason: str, by: Any) -> dict[str, WrittenPfx]:
+    """Each version's key, certificate and chain as a PFX written anew, by slug, with a fresh random password.
+
+    Each file is read back and compared before anybody gets it.
+    """
+    files = {}
+    for slug, version in versions.items():
+        identity = identity_of(version, reason=reason, by=by)
+        password = pkcs12.new_password()
+        pfx = pkcs12.write(identity, password=password, friendly_name=slug)
+        back = pkcs12.read(pfx, password)
+        if (back.key, back.certificate, back.chain) != (identity.key, identity.certificate, identity.chain):
+            raise ReadBackError(
+                f"The file written for “{version.certificate.name}” did not read back as what was stored."
+            )
+        files[slug] = WrittenPfx(pfx, password)
+    return files
+
+
+def identity_of(version: Version, *, reason: str, by: Any) -> pkcs12.Identity:
+    """The key, certificate and chain of a version. Raises SwappedError where the row points at another's secret."""
+    sealed = version.sealed
+    if sealed is None or (sealed.field, sealed.environment_id) != ("identity", version.environment.pk):
+        raise SwappedError(
+            f"The sealed key of “{version.certificate.name}” belongs to something else; upload it again."
+        )
+    identity = pkcs12.unpack(
+        safe.open_sealed(sealed, record=recorder("key.opened", subject=version, reason=reason, by=by))
+    )
+    if hashlib.sha256(identity.certificate).hexdigest() != version.sha256:
+        raise SwappedError(
+            f"The sealed key of “{version.certificate.name}” is that of another certificate; upload it again."
+        )
+    return identity
+
+
+def export(
+    content: Content, versions: Mapping[str, Version], *, exporter: str, reason: str, by: Any
+) -> contents.Bundle:
+    """The files of one exporter for this content. Raises exporters.ExportError for what it cannot express."""
+    return exporters.export(exporter, content, written(versions, reason=reason, by=by))
+
+
+def write_bundle(
+    *, environment: Environment, revision: Revision | None, content: Content, exporter: str, by: Any
+) -> Bundle:
+    """Writes and seals the bundle of a revision, or, without one, the bundle of this content with nothing in it."""
+    if revision is None:
+        content, versions, reason = replace(content, slots=(), pins=()), {}, "nothing to go back to"
+    else:
+        versions = {
+            e.slug: e.version
+            for e in revision.entries.select_related(
+                "version__certificate__environment__application", "version__sealed"
+            )
+        }
+        reason = f"revision {revision.number}"
+    bundle = export(content, versions, exporter=exporter, reason=reason, by=by)
+    sealed = safe.put(pack(bundle), environment_id=environment.pk, field="bundle")
+    try:
+        with transaction.atomic():
+            sealed.save()
+            return Bundle.objects.create(
+                environment=environment,
+                revision=revision,
+                exporter=exporter,
+                sealed=sealed,
+                digest=bundle.digest,
+                files=len(bundle.files),
+            )
+    except BaseException:
+        safe.destroy(sealed)
+        raise
+
+
+def open_bundle(bundle: Bundle, *, reason: str, by: Any = None) -> contents.Bundle:
+    """The same bytes again. Raises vault errors, each one sentence."""
+    packed = safe.open_sealed(bundle.sealed, record=recorder("export.opened", subject=bundle, reason=reason, by=by))
+    opened = unpack(packed)
+    if opened.digest != bundle.digest:
+        raise ReadBackError("The sealed export is not the one that was written; apply again to write a new one.")
+    return opened
+
+
+def pack(bundle: contents.Bundle) -> bytes:
+    return json.dumps(
+        {
+            "format": 1,
+            "files": [
+                {"path": f.path, "content": base64.b64encode(f.content).decode(), "secret": f.secret}
+                for f in bundle.files
+            ],
+        },
+        separators=(",", ":"),
+    ).encode()
+
+
+def unpack(packed: bytes) -> contents.Bundle:
+    return contents.Bundle(
+        tuple(File(f["path"], base64.b64decode(f["content"]), f["secret"]) for f in json.loads(packed)["files"])
+    )

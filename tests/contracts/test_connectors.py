@@ -1,0 +1,664 @@
+"""What every connector promises a rollout, and what the one for an app on this server promises beyond that.
+
+A new connector is one more world below: what stands for its platform. The first part then tests it as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from certificates.content import Bundle, File, digest_of_files
+from rollouts.connectors import CALL_LIMIT, CONNECTORS, Connector, ConnectorError, Observation, connect, local_process
+from rollouts.connectors.local_process import LocalProcess, stop_all
+
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(60)]
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTHING = digest_of_files([])
+
+
+class World(Protocol):
+    """A platform with one app on it. `settings` is what a destination keeps."""
+
+    settings: dict[str, Any]
+
+    def let_the_app_exit(self, reason: str) -> None: ...
+
+    def processes(self) -> list[int]:
+        """Every living process of the app, found without the connector."""
+
+    def calls(self) -> list[str]:
+        """The stops and starts that the platform itself says it carried out."""
+
+    def close(self) -> None: ...
+
+
+class ThisServer:
+    """Stands for the platform of local-process: a folder, and a real small HTTP app as the command."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder = folder / "apps" / "demo"
+        self.behaviour = folder / "behaviour.json"
+        app = [sys.executable, str(Path(__file__).with_name("tiny_app.py"))]
+        self.settings: dict[str, Any] = {
+            "folder": str(self.folder),
+            "argv": [*app, str(self.port), "--configuration", "{configuration}", "--behaviour", str(self.behaviour)],
+            "status_url": f"http://127.0.0.1:{self.port}/status",
+        }
+
+    def let_the_app(self, **behaviour: Any) -> None:
+        self.behaviour.write_text(json.dumps(behaviour))
+
+    def let_the_app_exit(self, reason: str) -> None:
+        self.let_the_app(exit=reason)
+
+    def processes(self) -> list[int]:
+        mark = str(self.folder / "current").encode()
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (place / "cmdline").read_bytes().split(b"\0"):
+                    found.append(int(place.name))
+            except OSError:
+                continue
+        return found
+
+    def calls(self) -> list[str]:
+        log = self.folder / "platform-log.jsonl"
+        return [json.loads(line)["call"] for line in log.read_text().splitlines()] if log.exists() else []
+
+    def close(self) -> None:
+        for pid in self.processes():  # each bears this test's own folder in its command line
+            os.kill(pid, signal.SIGKILL)
+
+
+WORLDS: dict[str, Callable[[Path], World]] = {"local-process": ThisServer}
+
+
+@pytest.fixture(params=sorted(CONNECTORS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def world(kind: str, tmp_path: Path) -> Iterator[World]:
+    world = WORLDS[kind](tmp_path)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def connector(kind: str, world: World) -> Connector:
+    return connect(kind, world.settings)
+
+
+def bundle(*paths: str) -> Bundle:
+    """Other bytes each time, as a PFX written anew would have."""
+    return Bundle(tuple(File(p, secrets.token_bytes(2000)) for p in paths or ("custom-settings.json", "pfx/one.pfx")))
+
+
+def until_up(connector: Connector) -> Observation:
+    deadline = time.monotonic() + 10
+    while (seen := connector.observe()).status == "starting" and time.monotonic() < deadline:
+        time.sleep(0.03)
+    return seen
+
+
+def until(done: Callable[[], bool], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return done()
+
+
+def a_caller(kind: str, world: World, then: str) -> subprocess.Popen[bytes]:
+    """Another process that starts the app, as a worker does; `then` is what it does afterwards."""
+    code = (
+        "import json, sys, time; from rollouts.connectors import connect\n"
+        "print('here', flush=True)\n"
+        f"connect(sys.argv[1], json.loads(sys.argv[2])).start(); {then}"
+    )
+    argv = [sys.executable, "-c", code, kind, json.dumps(world.settings)]
+    return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
+
+
+# ---- every connector ----
+
+
+def test_every_kind_has_a_world_to_be_tested_in() -> None:
+    assert set(WORLDS) == set(CONNECTORS)
+
+
+def test_a_kind_that_is_not_installed_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ConnectorError, match="No connector “abacus” is installed"):
+        connect("abacus", {})
+
+
+def test_check_reports_without_changing_anything(connector: Connector, world: World) -> None:
+    assert connector.check().endswith(".")
+    assert connector.observe() == Observation("stopped")
+    assert connector.delivered_digest() == NOTHING
+    assert world.calls() == []
+    assert world.processes() == []
+
+
+def test_the_whole_way_from_delivery_to_stop(connector: Connector, world: World) -> None:
+    first = bundle()
+    connector.deliver(first)
+    assert connector.delivered_digest() == first.digest
+    assert connector.observe().status == "stopped"
+    connector.start()
+    seen = until_up(connector)
+    assert (seen.status, seen.digest) == ("running", first.digest)
+    assert seen.incarnation
+    connector.stop()
+    assert connector.observe() == Observation("stopped")
+    assert world.processes() == []
+    assert world.calls() == ["start", "stop"]
+    assert connector.delivered_digest() == first.digest
+
+
+def test_an_app_without_any_files_reports_the_digest_of_nothing(connector: Connector) -> None:
+    connector.deliver(Bundle(()))
+    connector.start()
+    assert until_up(connector).digest == NOTHING == connector.delivered_digest()
+
+
+def test_a_delivery_alone_does_not_touch_the_running_app(connector: Connector) -> None:
+    first, second = bundle(), bundle()
+    connector.deliver(first)
+    connector.start()
+    before = until_up(connector)
+    connector.deliver(second)
+    assert connector.delivered_digest() == second.digest
+    assert connector.observe() == before
+
+
+def test_the_incarnation_changes_with_each_start_and_not_otherwise(connector: Connector) -> None:
+    seen = set()
+    for _ in range(3):
+        connector.start()
+        incarnation = until_up(connector).incarnation
+        connector.deliver(bundle())
+        connector.start()
+        assert connector.observe().incarnation == incarnation
+        seen.add(incarnation)
+        connector.stop()
+        connector.stop()
+        assert connector.observe().incarnation == ""
+    assert len(seen) == 3
+
+
+def test_starting_what_runs_and_stopping_what_is_stopped_changes_nothing(connector: Connector, world: World) -> None:
+    connector.stop()
+    connector.start()
+    connector.start()
+    until_up(connector)
+    assert len(world.processes()) == 1
+    connector.stop()
+    connector.stop()
+    assert world.calls() == ["start", "stop"]
+
+
+def test_starts_at_the_same_time_make_one_app(kind: str, world: World) -> None:
+    callers = [a_caller(kind, world, "pass") for _ in range(3)]
+    threads = [threading.Thread(target=connect(kind, world.settings).start) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert [caller.communicate(timeout=30) and caller.returncode for caller in callers] == [0, 0, 0]
+    assert until_up(connect(kind, world.settings)).status == "running"
+    assert len(world.processes()) == 1
+    assert world.calls() == ["start"]
+
+
+def test_the_app_outlives_the_killed_process_that_started_it(kind: str, connector: Connector, world: World) -> None:
+    caller = a_caller(kind, world, "print('started', flush=True); time.sleep(60)")
+    assert caller.stdout
+    assert caller.stdout.readline() + caller.stdout.readline() == b"here\nstarted\n"
+    before = until_up(connector)
+    os.killpg(caller.pid, signal.SIGKILL)
+    caller.communicate(timeout=10)
+    assert before.status == "running"
+    assert connector.observe() == before
+
+
+@pytest.mark.parametrize("milliseconds", [0, 20, 40, 60, 80, 120])
+def test_a_caller_killed_within_the_start_leaves_one_app_or_none(
+    kind: str, connector: Connector, world: World, milliseconds: int
+) -> None:
+    caller = a_caller(kind, world, "time.sleep(60)")
+    assert caller.stdout
+    caller.stdout.readline()
+    time.sleep(milliseconds / 1000)
+    os.killpg(caller.pid, signal.SIGKILL)
+    caller.wait(10)
+    caller.stdout.close()
+    connector.start()
+    assert until_up(connector).status == "running"
+    assert len(world.processes()) == 1
+    assert world.calls() == ["start"]
+    connector.stop()
+    assert world.processes() == []
+
+
+def test_an_app_that_exits_at_once_is_observed_as_stopped_with_its_reason(connector: Connector, world: World) -> None:
+    world.let_the_app_exit("the password of one.pfx is wrong")
+    connector.start()
+    assert until(lambda: connector.observe().status == "stopped")
+    seen = connector.observe()
+    assert seen.incarnation == ""
+    assert seen.digest is None
+    assert "the password of one.pfx is wrong" in seen.note
+    connector.stop()
+    assert connector.observe().status == "stopped"
+
+
+def test_going_back_to_the_bundle_before_restores_its_bytes(connector: Connector) -> None:
+    old, new = bundle(), bundle("custom-settings.json")
+    for each in (old, new, old):
+        connector.deliver(each)
+        assert connector.delivered_digest() == each.digest
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../outside", "/etc/outside", "pfx/../../outside", "", ".", "pfx//one", "pfx/", "nul\0", "line\nbreak", "\udcff"],
+)
+def test_a_hostile_path_is_refused_before_anything_is_written(connector: Connector, path: str) -> None:
+    good = bundle()
+    connector.deliver(good)
+    with pytest.raises(ConnectorError):
+        connector.deliver(bundle("custom-settings.json", path))
+    assert connector.delivered_digest() == good.digest
+
+
+@pytest.mark.parametrize("paths", [("one", "one"), ("one", "one/two")])
+def test_two_files_in_one_place_are_refused(connector: Connector, paths: tuple[str, ...]) -> None:
+    with pytest.raises(ConnectorError, match="two files"):
+        connector.deliver(bundle(*paths))
+    assert connector.delivered_digest() == NOTHING
+
+
+# ---- local-process ----
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ThisServer]:
+    server = ThisServer(tmp_path)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def local(server: ThisServer) -> LocalProcess:
+    return LocalProcess(server.settings)
+
+
+def versions(server: ThisServer) -> set[str]:
+    return {path.name for path in (server.folder / "versions").iterdir()}
+
+
+def record(server: ThisServer) -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads((server.folder / "process.json").read_text())
+    return stored
+
+
+def bystander() -> subprocess.Popen[bytes]:
+    """A process of somebody else, whose number the record will bear; in a session of its own, as an app would be."""
+    argv = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout
+    process.stdout.readline()
+    return process
+
+
+def test_files_are_0600_and_folders_0700_whatever_the_umask(server: ThisServer, local: LocalProcess) -> None:
+    for umask in (0o000, 0o022):
+        before = os.umask(umask)
+        try:
+            local.deliver(bundle("custom-settings.json", "a/b/c.pfx"))
+        finally:
+            os.umask(before)
+        places = [server.folder, server.folder / "versions", *(server.folder / "versions").rglob("*")]
+        assert {oct(p.stat().st_mode & 0o777) for p in places if p.is_dir()} == {"0o700"}
+        assert {oct(p.stat().st_mode & 0o777) for p in places if p.is_file()} == {"0o600"}
+    local.start()
+    for name in ("app.log", "process.json", "platform-log.jsonl", "lock"):
+        assert (server.folder / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_only_the_current_version_and_the_one_before_are_kept(server: ThisServer, local: LocalProcess) -> None:
+    bundles = [bundle() for _ in range(4)]
+    for each in bundles:
+        local.deliver(each)
+        (server.folder / "versions" / ".new-left-by-a-kill").mkdir()
+    local.deliver(bundles[3])
+    assert versions(server) == {bundles[2].digest, bundles[3].digest}
+    local.deliver(bundles[2])
+    assert versions(server) == {bundles[2].digest, bundles[3].digest}
+
+
+def test_delivering_the_same_again_writes_nothing(server: ThisServer, local: LocalProcess) -> None:
+    def traces() -> set[tuple[str, int, int]]:
+        paths = [server.folder / "current", *(server.folder / "versions").rglob("*")]
+        return {(str(p), p.lstat().st_ino, p.lstat().st_mtime_ns) for p in paths}
+
+    same = bundle()
+    local.deliver(same)
+    before = traces()
+    local.deliver(same)
+    assert traces() == before
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "added", "linked", "readable by others"])
+def test_a_damaged_version_is_written_anew(
+    server: ThisServer, local: LocalProcess, damage: str, tmp_path: Path
+) -> None:
+    good, before = bundle(), bundle()
+    local.deliver(before)
+    local.deliver(good)
+    place = server.folder / "current" / "pfx"
+    if damage == "changed":
+        (place / "one.pfx").write_bytes(b"other bytes")
+    elif damage == "missing":
+        (place / "one.pfx").unlink()
+    elif damage == "added":
+        (place / "two.pfx").write_bytes(b"")
+    elif damage == "linked":
+        (place / "one.pfx").rename(tmp_path / "elsewhere")
+        (place / "one.pfx").symlink_to(tmp_path / "elsewhere")
+    else:
+        (place / "one.pfx").chmod(0o644)
+    assert (local.delivered_digest() == good.digest) == (damage == "readable by others")
+    local.deliver(good)
+    assert local.delivered_digest() == good.digest
+    assert (place / "one.pfx").stat().st_mode & 0o777 == 0o600
+    assert not (place / "one.pfx").is_symlink()
+    assert before.digest in versions(server)
+    assert len(versions(server)) == 2
+
+
+def test_there_is_no_moment_without_a_whole_configuration(server: ThisServer, local: LocalProcess) -> None:
+    """A reader that follows the link as an app does at its start meets one bundle or the other, never a mixture."""
+    one, two = bundle(), bundle()
+    local.deliver(one)
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            seen.add(local.delivered_digest())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(20):
+        local.deliver(two)
+        local.deliver(one)
+    over.set()
+    reader.join(10)
+    assert seen == {one.digest, two.digest}
+
+
+def test_the_app_is_nobodys_child_and_holds_nothing_of_the_caller(server: ThisServer, local: LocalProcess) -> None:
+    secret = os.open(server.folder.parent.parent, os.O_RDONLY)
+    os.set_inheritable(secret, True)
+    os.environ["COUNTERSIGN_TEST_SECRET"] = "x"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        local.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        del os.environ["COUNTERSIGN_TEST_SECRET"]
+        os.close(secret)
+    until_up(local)
+    pid = record(server)["pid"]
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    parent, group, session = map(int, fields[1:4])
+    assert parent != os.getpid()
+    assert group == session == pid
+    targets = {entry.name: str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    assert targets["0"] == "/dev/null"
+    assert targets["1"] == targets["2"] == str(server.folder / "app.log")
+    assert all(target.startswith("socket:") for number, target in targets.items() if int(number) > 2)
+    environment = Path(f"/proc/{pid}/environ").read_bytes().rstrip(b"\0").split(b"\0")
+    assert {pair.partition(b"=")[0] for pair in environment} <= {b"PATH", b"LANG", b"HOME", b"LC_CTYPE"}
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    assert int(status["SigIgn"], 16) & (1 << (signal.SIGINT - 1)) == 0
+
+
+def test_the_command_gets_its_words_unread_by_a_shell_and_its_environment(server: ThisServer) -> None:
+    code = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['GREETING'], os.getcwd()]), flush=True)"
+    words = ["$HOME; exit 1", "`id`", "a  b", "--at={configuration}"]
+    folder = server.folder.parent.parent
+    local = LocalProcess(
+        server.settings
+        | {"argv": [sys.executable, "-c", code, *words], "env": {"GREETING": "good day"}, "cwd": str(folder)}
+    )
+    local.start()
+    log = server.folder / "app.log"
+    assert until(lambda: log.read_text().endswith("\n"))
+    expected = [[*words[:3], f"--at={server.folder}/current"], "good day", str(folder)]
+    assert json.loads(log.read_text()) == expected
+
+
+def test_a_recycled_number_is_not_signalled(server: ThisServer, local: LocalProcess) -> None:
+    local.start()
+    until_up(local)
+    real = record(server)
+    os.kill(real["pid"], signal.SIGKILL)
+    other = bystander()
+    try:
+        start_time = int(Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[19])
+        for wrong in ({"start_time": start_time - 1}, {"start_time": start_time, "boot": "another boot"}):
+            (server.folder / "process.json").write_text(json.dumps(real | {"pid": other.pid} | wrong))
+            assert local.observe().status == "stopped"
+            local.stop()
+            assert other.poll() is None
+            assert not (server.folder / "process.json").exists()
+        assert "stop" not in server.calls()
+        # The same record with the right values is ours: the test above could have failed.
+        (server.folder / "process.json").write_text(json.dumps(real | {"pid": other.pid, "start_time": start_time}))
+        local.stop()
+        assert other.wait(5) == -signal.SIGTERM
+    finally:
+        other.kill()
+        other.communicate()
+
+
+def test_an_app_that_ignores_sigterm_is_killed(
+    server: ThisServer, local: LocalProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_process, "TERM_LIMIT", 0.3)
+    server.let_the_app(deaf=True, child=True)
+    local.start()
+    assert until_up(local).status == "running"
+    assert len(server.processes()) == 2
+    local.stop()
+    assert server.processes() == []
+
+
+def test_what_a_dead_app_left_running_is_ended_before_the_next_start(server: ThisServer, local: LocalProcess) -> None:
+    server.let_the_app(child=True)
+    local.start()
+    until_up(local)
+    first = record(server)["pid"]
+    os.kill(first, signal.SIGKILL)
+    assert until(lambda: local.observe().status == "stopped")
+    until(lambda: not Path(f"/proc/{first}").exists(), 3)  # collected: only its children bear its session's number now
+    (left,) = set(server.processes()) - {first}
+    server.let_the_app()
+    local.start()
+    assert until_up(local).status == "running"
+    assert server.processes() == [record(server)["pid"]]
+    assert left not in server.processes()
+
+
+def test_a_command_that_is_not_there_is_refused_in_a_sentence(server: ThisServer) -> None:
+    local = LocalProcess(server.settings | {"argv": ["no-such-command-here"]})
+    with pytest.raises(ConnectorError, match="no-such-command-here is not found"):
+        local.check()
+    with pytest.raises(ConnectorError, match=r"no-such-command-here: No such file"):
+        local.start()
+    seen = local.observe()
+    assert (seen.status, seen.incarnation) == ("stopped", "")
+    assert "No such file" in seen.note
+
+
+def test_the_log_starts_anew_with_each_start_and_the_one_before_is_kept(
+    server: ThisServer, local: LocalProcess
+) -> None:
+    for reason in ("one", "two", "three"):
+        server.let_the_app(exit=reason * 200)
+        local.start()
+        assert until(lambda: local.observe().status == "stopped")
+        assert reason in local.observe().note
+        assert len(local.observe().note) <= local_process.NOTE_LIMIT + 40
+    assert (server.folder / "app.log").read_text().strip() == "three" * 200
+    assert (server.folder / "app.log.1").read_text().strip() == "two" * 200
+    assert not (server.folder / "app.log.2").exists()
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        {"answer": "<html>"},
+        {"answer": "[]"},
+        {"answer": '{"status": "draining"}'},
+        {"answer": "[" * 50_000},
+        {"answer": '{"status": "running"}' + " " * 70_000},
+        {"drip": True},
+    ],
+    ids=["html", "a list", "another status", "deep", "too long", "dripping"],
+)
+def test_an_answer_that_is_no_status_is_never_taken_for_running(
+    server: ThisServer, local: LocalProcess, behaviour: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_process, "STATUS_LIMIT", 0.5)
+    server.let_the_app(**behaviour)
+    local.start()
+    assert until(lambda: "does not answer (Conn" not in local.observe().note)
+    began = time.monotonic()
+    seen = local.observe()
+    assert time.monotonic() - began < 2 * local_process.STATUS_LIMIT + 1 < CALL_LIMIT
+    assert (seen.status, seen.digest) == ("starting", None)
+    monkeypatch.setattr(local_process, "START_GRACE", 0.0)
+    seen = local.observe()
+    assert seen.status == "unreachable"
+    assert seen.incarnation
+    assert seen.note.endswith(".")
+
+
+def test_a_redirect_is_not_followed(server: ThisServer, local: LocalProcess, tmp_path: Path) -> None:
+    elsewhere = ThisServer(tmp_path / "elsewhere")
+    other = LocalProcess(elsewhere.settings)
+    try:
+        other.start()
+        assert until_up(other).status == "running"
+        server.let_the_app(redirect=elsewhere.settings["status_url"])
+        local.start()
+        assert until(lambda: "302" in local.observe().note)
+        assert local.observe().status == "starting"
+    finally:
+        elsewhere.close()
+
+
+def test_a_proxy_of_the_server_is_not_asked(
+    server: ThisServer, local: LocalProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    local.start()
+    assert until_up(local).status == "running"
+
+
+def test_a_digest_that_is_no_digest_is_no_evidence(server: ThisServer, local: LocalProcess) -> None:
+    server.let_the_app(answer=json.dumps({"status": "running", "digest": "<b>" + "a" * 61}))
+    local.start()
+    seen = until_up(local)
+    assert (seen.status, seen.digest) == ("running", None)
+
+
+def test_a_record_that_cannot_be_read_stops_every_call(server: ThisServer, local: LocalProcess) -> None:
+    server.folder.mkdir(parents=True)
+    (server.folder / "process.json").write_text("{")
+    for call in (local.start, local.stop, local.observe, local.check):
+        with pytest.raises(ConnectorError, match="cannot be read"):
+            call()
+    assert server.calls() == []
+
+
+def test_a_call_that_meets_another_one_says_so_in_time(
+    server: ThisServer, local: LocalProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_process, "LOCK_LIMIT", 0.2)
+    with local_process._locked(server.folder), pytest.raises(ConnectorError, match="Another call"):
+        local.deliver(bundle())
+    local.deliver(bundle())
+
+
+def test_the_limits_of_one_call_together_stay_below_the_limit_of_a_call() -> None:
+    stop = local_process.LOCK_LIMIT + local_process.TERM_LIMIT + local_process.KILL_LIMIT
+    start = (
+        local_process.LOCK_LIMIT + local_process.LEFTOVER_LIMIT + local_process.KILL_LIMIT + local_process.LAUNCH_LIMIT
+    )
+    assert max(stop, start) < CALL_LIMIT
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"folder": "relative"},
+        {"folder": "/tmp/../etc"},
+        {"folder": None},
+        {"argv": "rm -rf"},
+        {"argv": []},
+        {"argv": ["a", 1]},
+        {"env": {"A": 1}},
+        {"cwd": "relative"},
+        {"status_url": "http://example.com/status"},
+        {"status_url": "http://127.0.0.1@example.com/"},
+        {"status_url": "file:///etc/passwd"},
+        {"status_url": "http://127.0.0.1:99999/"},
+        {"status_url": None},
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_sense_are_refused(server: ThisServer, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConnectorError, match="correct"):
+        LocalProcess(server.settings | wrong)
+
+
+def test_stop_all_stops_every_app_under_a_folder(tmp_path: Path) -> None:
+    servers = [ThisServer(tmp_path / str(n)) for n in range(3)]
+    try:
+        for number, server in enumerate(servers):
+            server.folder = tmp_path / "apps" / str(number)
+            server.settings["folder"] = str(server.folder)
+            LocalProcess(server.settings).start()
+        LocalProcess(servers[0].settings).stop()
+        assert all(server.processes() for server in servers[1:])
+        assert stop_all(tmp_path / "apps") == 2
+        assert [server.processes() for server in servers] == [[], [], []]
+        assert stop_all(tmp_path / "apps") == 0
+        assert stop_all(tmp_path / "nowhere") == 0
+    finally:
+        for server in servers:
+            server.close()
