@@ -1,0 +1,8 @@
+# The two commands of the README, and what else is done often. Everything is in set_up.py.
+.PHONY: run test check format lock
+
+run:    ; @python3 set_up.py run $(ARGS)
+test:   ; @python3 set_up.py test $(ARGS)
+check:  ; @python3 set_up.py check
+format: ; @python3 set_up.py format
+lock:   ; @python3 set_up.py lock

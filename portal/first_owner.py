@@ -1,0 +1,24 @@
+"""The first installation owner, made when nobody can sign in yet."""
+
+from __future__ import annotations
+
+from audit.actors import PORTAL
+from environments import actions
+from environments.models import Person
+
+NAME = "owner"
+
+
+def ensure() -> tuple[str, str | None]:
+    """The owner's sign-in name, and the one-time password if the account was made just now.
+
+    While the one-time password was never used, nobody knows it but who saw it printed; a new one is made then, so that
+    a lost line of output does not lock everybody out.
+    """
+    owner = Person.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
+    if owner is None:
+        person, password = actions.create_person(username=NAME, full_name="Owner", owner=True, by=PORTAL)
+        return person.username, password
+    if owner.must_change_password and owner.last_login is None and Person.objects.count() == 1:
+        return owner.username, actions.reset_password(person=owner, by=PORTAL)
+    return owner.username, None

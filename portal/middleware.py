@@ -1,0 +1,63 @@
+"""What holds for every page: its content security policy, one-time passwords, and how refusals look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import resolve, reverse
+
+from environments.access import NotAllowed
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
+POLICY = "; ".join(" ".join([directive, *sources]) for directive, sources in settings.SECURE_CSP.items())
+
+
+def content_security_policy(get_response: GetResponse) -> GetResponse:
+    """Sends SECURE_CSP, by the setting's name in Django 6, whose own middleware replaces this one."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        response.headers.setdefault("Content-Security-Policy", POLICY)
+        if getattr(request, "user", None) is not None and request.user.is_authenticated:
+            # Pages about keys are not for a browser's cache or its back button after signing out.
+            response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    return middleware
+
+
+# Where somebody with a one-time password may still go.
+FREE = {"change-password", "sign-out", "healthz"}
+
+
+def one_time_passwords(get_response: GetResponse) -> GetResponse:
+    """Leads a person with a one-time password to a password of their own before anything else."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        user = request.user
+        if user.is_authenticated:
+            user.address = request.META.get("REMOTE_ADDR", "")
+            if user.must_change_password and resolve(request.path_info).url_name not in FREE:
+                return redirect(f"{reverse('change-password')}")
+        return get_response(request)
+
+    return middleware
+
+
+def refusals(get_response: GetResponse) -> GetResponse:
+    """Shows who may, where somebody may not."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        return get_response(request)
+
+    def process_exception(request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if isinstance(error, NotAllowed):
+            return render(request, "403.html", {"sentence": str(error)}, status=403)
+        return None
+
+    middleware.process_exception = process_exception  # type: ignore[attr-defined]  # Django's hook on a middleware
+    return middleware

@@ -1,0 +1,247 @@
+"""All settings, top to bottom. Without any variable set, everything runs on one machine out of one data folder."""
+
+import sys
+from pathlib import Path
+
+import dj_database_url
+from django.utils.translation import gettext_lazy as _
+
+from portal import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# --- Where things are kept --------------------------------------------------------------------------------------------
+
+DATA_DIR = Path(env.text("COUNTERSIGN_DATA", str(BASE_DIR / "data"))).resolve()
+LOGS_DIR = DATA_DIR / "logs"
+APPS_DIR = DATA_DIR / "apps"
+
+# --- The edge ---------------------------------------------------------------------------------------------------------
+
+DEBUG = False
+SECRET_KEY = env.text("COUNTERSIGN_SECRET_KEY") or env.secret_kept_in(DATA_DIR / "secret-key")
+SECRET_KEY_FALLBACKS = env.words("COUNTERSIGN_SECRET_KEY_FALLBACKS")
+PORT = env.number("COUNTERSIGN_PORT", 8000)
+ALLOWED_HOSTS = env.words("COUNTERSIGN_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = env.words("COUNTERSIGN_ORIGINS")
+
+# True behind a TLS proxy: cookies are sent over TLS only and browsers remember to use it.
+TLS = env.flag("COUNTERSIGN_TLS", False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TLS
+SESSION_COOKIE_NAME = "__Host-countersign" if TLS else "countersign"
+CSRF_COOKIE_NAME = "__Host-countersign-csrf" if TLS else "countersign-csrf"
+SECURE_SSL_REDIRECT = TLS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+SECURE_HSTS_SECONDS = 31_536_000 if TLS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = TLS
+if env.flag("COUNTERSIGN_PROXY", TLS):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+SESSION_COOKIE_HTTPONLY = True
+CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+# Signed out after eight hours, however busy.
+SESSION_COOKIE_AGE = 8 * 60 * 60
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+# Read by portal.middleware.content_security_policy; the name and shape are those of Django 6.
+SECURE_CSP = {
+    "default-src": ["'self'"],
+    "img-src": ["'self'", "data:"],
+    "object-src": ["'none'"],
+    "base-uri": ["'none'"],
+    "form-action": ["'self'"],
+    "frame-ancestors": ["'none'"],
+}
+
+# --- The parts --------------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "portal",
+    "rollouts",
+    "certificates",
+    "environments",
+    "audit",
+    "vault",
+    "django_htmx",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "portal.middleware.content_security_policy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "portal.middleware.one_time_passwords",
+    "portal.middleware.refusals",
+]
+
+ROOT_URLCONF = "portal.urls"
+WSGI_APPLICATION = "portal.wsgi.application"
+APPEND_SLASH = True
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+            "builtins": ["portal.templatetags.page"],
+        },
+    },
+]
+
+# --- Databases --------------------------------------------------------------------------------------------------------
+
+DATABASES = {
+    "default": dj_database_url.parse(
+        env.text("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'countersign.sqlite3'}", conn_max_age=0
+    )
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # IMMEDIATE: a transaction that will write takes the write lock at once, so that it waits instead of failing midway.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- The vault --------------------------------------------------------------------------------------------------------
+
+VAULT_KEYRING = {"name": "local", "path": env.text("COUNTERSIGN_VAULT_KEY", str(DATA_DIR / "vault-key.json"))}
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},  # nothing is kept outside the vault
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "vault": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {
+            "location": DATA_DIR / "vault",
+            "file_permissions_mode": 0o600,
+            "directory_permissions_mode": 0o700,
+        },
+    },
+}
+if bucket := env.text("COUNTERSIGN_VAULT_BUCKET"):
+    STORAGES["vault"] = {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": bucket,
+            "endpoint_url": env.text("COUNTERSIGN_VAULT_ENDPOINT") or None,
+            "default_acl": None,
+            "file_overwrite": False,
+            "querystring_auth": True,
+        },
+    }
+
+# An uploaded key never touches the disk in clear: what does not fit in memory is refused (certificates.forms, 1 MiB).
+FILE_UPLOAD_HANDLERS = ["certificates.uploads.BoundedMemoryUploadHandler"]
+FILE_UPLOAD_MAX_MEMORY_SIZE = DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
+
+# --- The queue --------------------------------------------------------------------------------------------------------
+
+# A nudge carries one id. The rows in the database are the truth; a sweep sends again what got lost.
+CELERY_BROKER_URL = env.text("COUNTERSIGN_BROKER_URL") or "portal.file_queue:Transport://"
+if CELERY_BROKER_URL.startswith("portal.file_queue:"):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "folder": str(DATA_DIR / "queue"),
+        "polling_interval": 0.2,
+    }
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = "UTC"
+CELERY_TASK_TIME_LIMIT = 120
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
+
+# --- Apps that the local-process connector may run --------------------------------------------------------------------
+
+# name -> how it is started and observed. Commands stand here and are never typed on a page.
+SANDBOX = env.flag("COUNTERSIGN_SANDBOX", False)
+SANDBOX_DIR = DATA_DIR / "sandbox"
+SANDBOX_PORT = env.number("COUNTERSIGN_SANDBOX_PORT", 9080)
+SANDBOX_TLS_PORT = SANDBOX_PORT + 363
+LOCAL_PROCESSES: dict[str, dict[str, object]] = {}
+if SANDBOX:
+    for _number in (1, 2):
+        _http = SANDBOX_PORT + _number
+        LOCAL_PROCESSES[f"sandbox-app-{_number}"] = {
+            "title": f"Sandbox app {_number}",
+            "address": f"http://127.0.0.1:{_http}/",
+            "folder": str(APPS_DIR / f"sandbox-app-{_number}"),
+            "cwd": str(BASE_DIR),
+            "status_url": f"http://127.0.0.1:{_http}/status",
+            "argv": [
+                sys.executable, "-m", "sandbox.app",
+                "--name", f"Sandbox app {_number}",
+                "--configuration", "{configuration}",
+                "--port", str(_http),
+                "--partner-port", str(SANDBOX_TLS_PORT),
+                "--trust", str(SANDBOX_DIR / "partner-server-ca.pem"),
+            ],
+        }  # fmt: skip
+
+# --- Accounts ---------------------------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "environments.Person"
+LOGIN_URL = "sign-in"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "sign-in"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+# --- Words and times --------------------------------------------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = USE_TZ = True
+TIME_ZONE = env.text("COUNTERSIGN_TIME_ZONE", "UTC")
+
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+
+# --- Logs -------------------------------------------------------------------------------------------------------------
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.text("COUNTERSIGN_LOG_LEVEL", "INFO")},
+    "loggers": {
+        "django": {"handlers": [], "level": "INFO"},
+        # At INFO they write a line for every task, and a sweep every three seconds tells nobody anything.
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,158 @@
+"""What every page may use: icons, chips, bars of life, and times as people read them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+register = template.Library()
+
+# Drawn in a box of 16 by 16, stroked in the text's colour.
+ICONS = {
+    "check": '<path d="M3 8.5l3.2 3.2L13 4.8"/>',
+    "clock": '<circle cx="8" cy="8" r="6"/><path d="M8 4.5V8l2.4 1.6"/>',
+    "alert": '<path d="M8 2.5v7M8 12.6v.9"/>',
+    "circle": '<circle cx="8" cy="8" r="5"/>',
+    "progress": '<path d="M8 2.2a5.8 5.8 0 1 1-5.8 5.8"/>',
+    "never": '<circle cx="8" cy="8" r="5.5"/><path d="M4.2 11.8l7.6-7.6"/>',
+    "up": '<path d="M8 12.5v-9M4 7.2l4-4 4 4"/>',
+    "down": '<path d="M8 3.5v9M4 8.8l4 4 4-4"/>',
+    "key": '<circle cx="5.2" cy="8" r="2.7"/><path d="M7.9 8h6M11.6 8v2.4M13.9 8v1.8"/>',
+    "pause": '<path d="M5.5 3.5v9M10.5 3.5v9"/>',
+}
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """An icon beside words; it says nothing to a screen reader, because the words do."""
+    return format_html(
+        '<svg class="icon" viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width="1.8" '
+        'aria-hidden="true">{}</svg>',
+        mark_safe(ICONS[name]),  # noqa: S308  # constants above
+    )
+
+
+@register.simple_tag
+def chip(text: Any, tone: str = "plain", name: str = "") -> SafeString:
+    """Icon, word and colour. Tones: good, warn, bad, info, plain."""
+    return format_html('<span class="chip {}">{}{}</span>', tone, icon(name) if name else "", text)
+
+
+STATUS = {
+    "ok": ("good", "check", lambda: _("OK")),
+    "expiring": ("warn", "clock", lambda: _("Expiring")),
+    "expired": ("bad", "alert", lambda: _("Expired")),
+    "not-yet-valid": ("bad", "alert", lambda: _("Not yet valid")),
+    "disabled": ("plain", "pause", lambda: _("Disabled")),
+    "not-pinned": ("plain", "circle", lambda: _("Not pinned")),
+}
+
+
+@register.simple_tag
+def status_chip(status: str) -> SafeString:
+    """A certificate's status as a chip."""
+    tone, name, words = STATUS[status]
+    return chip(words(), tone, name)
+
+
+@register.simple_tag
+def life(version: Any) -> SafeString:
+    """The rest of a certificate's life as a bar with its date: “5 Dec 2026 · 12 d”."""
+    now = timezone.now()
+    share = max(
+        0.0, min(1.0, (version.not_after - now) / (version.not_after - version.not_before or timedelta(days=1)))
+    )
+    tone = {"ok": "good", "expiring": "warn"}.get(version.status(now), "bad")
+    return format_html(
+        '<span class="life"><svg viewBox="0 0 130 6" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="life-rail" width="130" height="6"/><rect class="life-{}" width="{}" height="6"/></svg>'
+        '<span class="num"><time datetime="{}" title="{}">{}</time> <small>· {}</small></span></span>',
+        tone,
+        max(round(130 * share), 4),
+        version.not_after.isoformat(),
+        moment(version.not_after),
+        date_format(timezone.localtime(version.not_after), "j M Y"),
+        left(version.not_after),
+    )
+
+
+@register.filter
+def left(when: datetime) -> str:
+    """Time until then in the one unit that matters: “12 d”, “5 h”, “expired 3 d ago”."""
+    seconds = (when - timezone.now()).total_seconds()
+    if seconds < 0:
+        return _("%(time)s ago") % {"time": _one_unit(-seconds)}
+    return _one_unit(seconds)
+
+
+@register.filter
+def ago(when: datetime | None) -> str:
+    """“just now”, “4 min ago”, “2 h ago”, “3 d ago”."""
+    if when is None:
+        return _("never")
+    seconds = (timezone.now() - when).total_seconds()
+    return _("just now") if seconds < 45 else _("%(time)s ago") % {"time": _one_unit(seconds)}
+
+
+def _one_unit(seconds: float) -> str:
+    if seconds < 5400:
+        return _("%(n)d min") % {"n": max(1, round(seconds / 60))}
+    if seconds < 172_800:
+        return _("%(n)d h") % {"n": round(seconds / 3600)}
+    return _("%(n)d d") % {"n": round(seconds / 86_400)}
+
+
+@register.filter
+def moment(when: datetime | None) -> str:
+    """“19 Nov 2026 22:04 UTC”: a point in time without doubt."""
+    if when is None:
+        return ""
+    local = timezone.localtime(when)
+    return f"{date_format(local, 'j M Y H:i')} {local.tzname()}"
+
+
+@register.filter
+def seconds(span: timedelta | None) -> str:
+    """“0.4 s”, “41 s”, “2 min 5 s”."""
+    if span is None:
+        return ""
+    total = span.total_seconds()
+    if total < 10:
+        return _("%(n).1f s") % {"n": total}
+    if total < 90:
+        return _("%(n)d s") % {"n": round(total)}
+    return _("%(min)d min %(s)d s") % {"min": total // 60, "s": total % 60}
+
+
+@register.filter
+def size(count: int) -> str:
+    """Bytes as people read them: “3.4 kB”."""
+    if count < 1000:
+        return ngettext("%(n)d byte", "%(n)d bytes", count) % {"n": count}
+    return _("%(n).1f kB") % {"n": count / 1000}
+
+
+@register.filter
+def fingerprint(hexadecimal: str) -> str:
+    """Pairs with colons, as other tools print them."""
+    return ":".join(hexadecimal[i : i + 2] for i in range(0, len(hexadecimal), 2))
+
+
+@register.filter
+def short(hexadecimal: str) -> str:
+    """The first and last of a fingerprint: “9f31…c2a0”."""
+    return f"{hexadecimal[:4]}…{hexadecimal[-4:]}" if len(hexadecimal) > 12 else hexadecimal
+
+
+@register.inclusion_tag("parts/field.html")
+def field(bound: Any, hint: str = "") -> dict[str, Any]:
+    """One field of a form with its label, hint and errors, joined for screen readers."""
+    return {"field": bound, "hint": hint}

@@ -1,0 +1,196 @@
+"""`manage.py run` for real: every program of the portal, out of an empty data folder, on free ports."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+# One process of the test run does all of these, so that they can share what takes seconds to start.
+pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("run")]
+
+
+class Run:
+    def __init__(self, data: Path, ports: list[int]) -> None:
+        self.data = data
+        self.port, sandbox_port = ports
+        self.output = data.with_suffix(".out")
+        self._env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("COUNTERSIGN_")},
+            "DJANGO_SETTINGS_MODULE": "portal.settings",
+            "COUNTERSIGN_DATA": str(data),
+            "COUNTERSIGN_PORT": str(self.port),
+            "COUNTERSIGN_SANDBOX": "true",
+            "COUNTERSIGN_SANDBOX_PORT": str(sandbox_port),
+        }
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(self.command(), cwd=PROJECT, env=self._env, stdout=output, stderr=output)
+
+    def command(self) -> list[str]:
+        return [sys.executable, "manage.py", "run"]
+
+    def again(self, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(), cwd=PROJECT, env=self._env | env, capture_output=True, text=True, timeout=60
+        )
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def wait_until_ready(self) -> None:
+        until(lambda: "Ready in" in self.said() or self.process.poll() is not None, 90)
+        assert self.process.poll() is None, self.said()
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=2) as response:
+                return response.status == 200
+        except OSError:
+            return False
+
+    def programs(self) -> dict[str, int]:
+        """What runs out of this data folder, by the module that it runs (first of its kind only)."""
+        found: dict[str, int] = {}
+        for pid, words in processes():
+            if "-m" in words and str(self.data) in " ".join(words + environment(pid)):
+                found.setdefault(words[words.index("-m") + 1], pid)
+        return found
+
+    def everything(self) -> list[int]:
+        return [pid for pid, words in processes() if f"COUNTERSIGN_DATA={self.data}" in environment(pid)]
+
+
+def processes() -> list[tuple[int, list[str]]]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_text().split("\0")
+            except OSError:
+                continue
+            if words[0]:
+                found.append((int(entry.name), words))
+    return sorted(found)
+
+
+def environment(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_text().split("\0")
+    except OSError:
+        return []
+
+
+def until(condition: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that in time"
+        time.sleep(0.1)
+
+
+def free_ports() -> list[int]:
+    """One for the portal and one whose neighbour, 363 further, is free too (the sandbox uses both)."""
+    while True:
+        with socket.socket() as one, socket.socket() as two, socket.socket() as three:
+            one.bind(("127.0.0.1", 0))
+            two.bind(("127.0.0.1", 0))
+            try:
+                three.bind(("127.0.0.1", two.getsockname()[1] + 363))
+            except (OSError, OverflowError):
+                continue
+            return [one.getsockname()[1], two.getsockname()[1]]
+
+
+def started(data: Path) -> Iterator[Run]:
+    run = Run(data, free_ports())
+    try:
+        yield run
+    finally:
+        if run.process.poll() is None:
+            run.process.send_signal(signal.SIGTERM)
+            try:
+                run.process.wait(timeout=40)
+            except subprocess.TimeoutExpired:
+                run.process.kill()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    for run in started(tmp_path_factory.mktemp("run") / "data"):
+        run.wait_until_ready()
+        yield run
+
+
+def test_an_empty_folder_becomes_a_portal_that_answers(running: Run) -> None:
+    assert running.answers()
+    assert f"http://127.0.0.1:{running.port}/" in running.said()
+    assert re.search(r"Sign in +as owner with \S+, once", running.said())
+    assert {"gunicorn", "celery", "sandbox.partner"} <= set(running.programs())
+
+
+def test_only_its_owner_may_look_into_the_data_folder(running: Run) -> None:
+    assert stat.S_IMODE(running.data.stat().st_mode) == 0o700
+    open_to_others = [
+        file for file in running.data.rglob("*") if file.lstat().st_mode & 0o077 and not file.is_symlink()
+    ]
+    assert open_to_others == []
+
+
+def test_a_second_run_on_the_same_folder_is_refused_in_one_sentence(running: Run) -> None:
+    second = running.again()
+    assert (second.returncode, second.stdout) == (1, "")
+    assert second.stderr == f"Countersign already runs on {running.data}; stop it there first.\n"
+    assert running.answers()
+
+
+def test_a_port_that_is_taken_is_named_in_one_sentence(running: Run, tmp_path: Path) -> None:
+    second = running.again(COUNTERSIGN_DATA=str(tmp_path / "other"))
+    assert (second.returncode, second.stdout) == (1, "")
+    assert second.stderr.startswith(f"Port {running.port} cannot be used (")
+    assert second.stderr.count("\n") == 1
+
+
+def test_the_clock_reaches_the_worker(running: Run) -> None:
+    """The worker notes in the database that it lives, whenever the sweep that the clock sends has arrived."""
+    import sqlite3
+
+    def pulse() -> object:
+        with sqlite3.connect(running.data / "countersign.sqlite3") as database:
+            return database.execute("SELECT at FROM rollouts_pulse WHERE name = 'worker'").fetchone()
+
+    until(pulse, 20)
+    first = pulse()
+    until(lambda: pulse() != first, 20)
+
+
+@pytest.mark.parametrize("program", ["gunicorn", "celery", "sandbox.partner"])
+def test_a_killed_program_is_back_within_seconds(running: Run, program: str) -> None:
+    before = running.programs()[program]
+    os.kill(before, signal.SIGKILL)
+    until(lambda: running.programs().get(program, before) != before and running.answers(), 20)
+    assert "(killed by SIGKILL) and is started again in" in running.said()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_running(tmp_path: Path, number: signal.Signals) -> None:
+    """Killed, it cannot end its programs itself: they notice. And the next run gets the folder and the ports."""
+    for run in started(tmp_path / "data"):
+        run.wait_until_ready()
+        assert len(run.everything()) > 5
+
+        run.process.send_signal(number)
+
+        assert run.process.wait(timeout=40) == (0 if number == signal.SIGINT else -signal.SIGKILL)
+        if number == signal.SIGKILL:
+            until(lambda: not run.everything(), 40)
+        assert run.everything() == []
