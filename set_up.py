@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,31 +81,33 @@ def check(_: Sequence[str]) -> int:
     """Format, lint, types, who imports whom, migrations, and Django's own checks as for production; all at once."""
     need({"python3-venv": can_make_venv})
     install("dev")
-    production = {
-        "COUNTERSIGN_SECRET_KEY": hashlib.sha512(b"long enough, and used by nothing").hexdigest(),
-        "COUNTERSIGN_TLS": "true",
-        "COUNTERSIGN_HOSTS": "countersign.example",
-    }
-    commands: list[tuple[list[str], dict[str, str]]] = [
-        (["-m", "ruff", "format", "--check", "--quiet", "."], {}),
-        (["-m", "ruff", "check", "--quiet", "."], {}),
-        (["-c", "from importlinter.cli import lint_imports_command as c; c()"], {}),
-        (["-m", "mypy"], {}),
-        (["manage.py", "makemigrations", "--check", "--dry-run"], production),
-        (["manage.py", "check", "--deploy", "--fail-level", "WARNING"], production),
-    ]
-    running = [
-        subprocess.Popen(
-            [PYTHON, *command], env=os.environ | more, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for command, more in commands
-    ]
-    failed = 0
-    for (command, _more), process in zip(commands, running, strict=True):
-        output, _nothing = process.communicate()
-        if process.returncode:
-            failed += 1
+    with tempfile.TemporaryDirectory(prefix="countersign-check-") as folder:
+        production = os.environ | {
+            "COUNTERSIGN_DATA": folder,
+            "COUNTERSIGN_SECRET_KEY": hashlib.sha512(b"long enough, and used by nothing").hexdigest(),
+            "COUNTERSIGN_TLS": "true",
+            "COUNTERSIGN_HOSTS": "countersign.example",
+        }
+        subprocess.run([PYTHON, "manage.py", "generate_vault_key"], env=production, stdout=subprocess.DEVNULL)
+        commands = [
+            ["-m", "ruff", "format", "--check", "--quiet", "."],
+            ["-m", "ruff", "check", "--quiet", "."],
+            ["-c", "from importlinter.cli import lint_imports_command as lint; lint()"],
+            ["-m", "mypy"],
+            ["manage.py", "makemigrations", "--check", "--dry-run"],
+            ["manage.py", "check", "--deploy", "--fail-level", "WARNING"],
+        ]
+        running = [
+            subprocess.Popen(
+                [PYTHON, *command], env=production, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            for command in commands
+        ]
+        outcomes = [(process.communicate()[0], process.returncode) for process in running]
+    for command, (output, code) in zip(commands, outcomes, strict=True):
+        if code:
             print(f"== {' '.join(command)}\n{output}", flush=True)
+    failed = sum(1 for _output, code in outcomes if code)
     print(
         "Checks: " + (f"{failed} of {len(commands)} failed." if failed else f"all {len(commands)} passed."), flush=True
     )
@@ -182,7 +185,8 @@ def installed() -> dict[str, str]:
 
 
 def identity() -> str:
-    return f"{sys.version} in {VENV}"
+    # A .venv cannot be moved; and it outlives a patch release of the Python that it links to, but no more than that.
+    return f"Python {sys.version_info[0]}.{sys.version_info[1]} in {VENV}"
 
 
 def ready(name: str) -> bool:

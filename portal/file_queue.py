@@ -97,7 +97,7 @@ class Channel(virtual.Channel):
         folder = self._queue_folder(queue)
         names = self._listed.setdefault(queue, deque())
         if not names:
-            names.extend(_messages(folder))
+            names.extend(_settled(folder))
         while names:
             name = names.popleft()
             taken = folder / f"{name}.taken"
@@ -158,6 +158,13 @@ def _messages(folder: Path) -> list[str]:
         return sorted(file.name for file in folder.iterdir() if _MESSAGE.fullmatch(file.name))
     except FileNotFoundError:
         return []
+
+
+def _settled(folder: Path) -> list[str]:
+    """The messages in order, without those published while the folder was being listed: of these a listing may show
+    the second and miss the first. A name of a later second is from before the clock was set back, and is no such."""
+    before = time.time_ns()
+    return [name for name in _messages(folder) if not before <= int(name[:20]) < before + 10**9]
 
 
 def _remove(file: Path) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import dj_database_url
 from django.utils.translation import gettext_lazy as _
 
-from portal import env
+from portal import env, file_queue
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -161,12 +161,7 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 # --- The queue --------------------------------------------------------------------------------------------------------
 
 # A nudge carries one id. The rows in the database are the truth; a sweep sends again what got lost.
-CELERY_BROKER_URL = env.text("COUNTERSIGN_BROKER_URL") or "portal.file_queue:Transport://"
-if CELERY_BROKER_URL.startswith("portal.file_queue:"):
-    CELERY_BROKER_TRANSPORT_OPTIONS = {
-        "folder": str(DATA_DIR / "queue"),
-        "polling_interval": 0.2,
-    }
+CELERY_BROKER_URL = env.text("COUNTERSIGN_BROKER_URL") or file_queue.address(DATA_DIR / "queue")
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True

@@ -14,7 +14,7 @@ from celery import current_app
 from django.conf import settings
 from django.contrib.auth.hashers import check_password
 from django.db import IntegrityError, transaction
-from django.db.models import Max
+from django.db.models import Max, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -24,6 +24,7 @@ from certificates import content as contents
 from certificates import current
 from certificates.content import Content
 from certificates.models import ClientCertificate, Version
+from environments import actions as environments
 from environments.models import Environment, Person
 from environments.refusals import Refused
 from rollouts import exporters, moves, unseal
@@ -31,6 +32,7 @@ from rollouts.changes import Change, changes, nothing
 from rollouts.connectors import ConnectorError
 from rollouts.models import Destination, Revision, RevisionEntry, Rollout
 from rollouts.states import ACTIVE, CANCELLABLE, Kind
+from vault.errors import VaultError
 from vault import safe
 
 log = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ def use_place(*, environment: Environment, place: str, by: Any) -> Destination:
         .select_related("environment__application")
         .first()
     )
-    if taken is not None:
+    if taken is not None and taken.environment.archived_at is None:
         raise Refused(
             _("%(title)s already runs %(environment)s; choose another place.")
             % {"title": known["title"], "environment": taken.environment},
@@ -88,7 +90,8 @@ def use_place(*, environment: Environment, place: str, by: Any) -> Destination:
         raise Refused(str(error), field="place") from None
     destination.wanted_running = seen.status in ("running", "starting")
     with transaction.atomic():
-        Destination.objects.filter(environment=environment).delete()
+        # An archived environment gives its place to the next one; brought back, it has to be placed anew.
+        Destination.objects.filter(Q(environment=environment) | Q(place=place)).delete()
         destination.save()
         moves.note_observation(destination, seen)
         environment.base_folder = str(Path(str(known["folder"])) / "current")
@@ -301,6 +304,15 @@ def _destination(environment: Environment) -> Destination:
     return destination
 
 
+def archive(*, environment: Environment, by: Any) -> None:
+    """Takes an environment off the lists, unless something is under way; what runs there goes on running."""
+    with transaction.atomic():
+        Destination.objects.select_for_update().filter(environment=environment).first()
+        if active_rollout(environment) is not None:
+            raise Refused(_("Something is being applied, stopped or started here; wait for it to end, then archive."))
+        environments.archive_environment(environment=environment, by=by)
+
+
 def _reason(text: str) -> str:
     text = " ".join(text.split())
     if not text:
@@ -321,6 +333,8 @@ def undo_changes(*, environment: Environment, shown: str, by: Any) -> None:
             raise MovedOn(_("Somebody changed something meanwhile; look at the changes once more."))
         if not found:
             raise Refused(_("There is nothing to undo."))
+        if active_rollout(environment) is not None:
+            raise Refused(_("Something is being applied, stopped or started here; wait for it to end, then undo."))
         destination = Destination.objects.filter(environment=environment).select_related("running").first()
         running = destination.running if destination else None
         versions: dict[str, Version] = {}
@@ -360,6 +374,8 @@ def export_to_download(
         )
     except exporters.ExportError as error:
         raise Refused(str(error), field="base_folder") from None
+    except (VaultError, unseal.ReadBackError) as error:
+        raise Refused(str(error)) from None
     with transaction.atomic():
         trail.record(
             "export.downloaded", by=by, subject=environment, exporter=exporter, reason=reason, content=content.digest,

@@ -1,14 +1,18 @@
-"""Who made the changes that are not running, read from the audit log in one query."""
+"""Who made the changes that are not running, and when, read from the audit log in one query."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from audit.models import Event
 from environments.models import Environment
+from rollouts.changes import SETTINGS, Change
 from rollouts.models import Destination
 
 # Which detail of an event names what a change is about.
@@ -19,24 +23,56 @@ ABOUT = {
     "certificate.enabled": ("certificate", "slot"),
     "certificate.disabled": ("certificate", "slot"),
     "certificate.removed": ("certificate", "slot"),
+    "certificate.moved": ("order", ""),
     "pin.added": ("pin", "target"),
     "pin.changed": ("pin", "target"),
     "pin.removed": ("pin", "target"),
-    "certificate.moved": ("order", ""),
 }
+# Taking one of these in or out also moves the others.
+REORDERS = ("certificate.removed", "certificate.disabled", "certificate.enabled")
+OTHERS = ("environment.changed", "environment.placed", "changes.undone")
 
 
-def of_changes(environment: Environment, destination: Destination | None, reader: Any) -> dict[tuple[str, str], str]:
-    """(what, key) of a change → who did it last, “you” for the reader. Events since the running revision was frozen."""
-    events = Event.objects.filter(environment_id=str(environment.pk), action__in=ABOUT, refused=False)
+@dataclass(frozen=True)
+class Author:
+    """Who did it last; `name` is “you” for the reader."""
+
+    name: str
+    at: datetime
+
+
+def of_changes(environment: Environment, destination: Destination | None, reader: Any) -> dict[tuple[str, str], Author]:
+    """(what, key) of a change → who did it last. Events since the running revision was frozen, newest first."""
+    events = Event.objects.filter(environment_id=str(environment.pk), action__in=[*ABOUT, *OTHERS], refused=False)
     if destination is not None and destination.running is not None:
         events = events.filter(at__gte=destination.running.created_at)
-    who: dict[tuple[str, str], str] = {}
-    for event in events.order_by("-id")[:500].values("action", "actor", "actor_id", "body"):
-        what, detail = ABOUT[event["action"]]
-        details = json.loads(event["body"])["details"]
+    who: dict[tuple[str, str], Author] = {}
+    for event in events.order_by("-id")[:500].values("action", "actor", "actor_id", "at", "body"):
+        if event["action"] == "changes.undone":
+            break  # nothing that differs now is older
         name = _("you") if event["actor_id"] == str(reader.pk) else event["actor"]
-        who.setdefault((what, details.get(detail, "") if detail else ""), name)
-        if event["action"] in ("certificate.removed", "certificate.disabled"):
-            who.setdefault(("order", ""), name)
+        for about in _about(event["action"], json.loads(event["body"])["details"]):
+            who.setdefault(about, Author(name, event["at"]))
     return who
+
+
+def of_change(change: Change, who: dict[tuple[str, str], Author]) -> Author | None:
+    """A pin that went because its certificate was disabled or removed is the deed of whoever did that."""
+    return who.get((change.what, change.key)) or (
+        who.get(("certificate", change.before)) if change.what == "pin" and change.before else None
+    )
+
+
+def _about(action: str, details: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    match action:
+        case "environment.changed":
+            yield from (("setting", name) for name in details.get("changed", {}) if name in SETTINGS)
+        case "environment.placed":
+            yield "setting", "base_folder"
+        case _:
+            what, detail = ABOUT[action]
+            yield what, details.get(detail, "") if detail else ""
+            if action == "pin.changed":
+                yield "pin", details.get("before", {}).get("target", "")
+            if action in REORDERS:
+                yield "order", ""

@@ -5,7 +5,6 @@ Pure: names of slots are given by the caller. It compares content, so a change a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from certificates.content import Content
@@ -44,22 +43,16 @@ def changes(running: Content, wanted: Content) -> tuple[Change, ...]:
     kept_before = [slug for slug in old if slug in new]
     kept_after = [slug for slug in new if slug in old]
     if kept_before != kept_after:
-        found.append(Change("order", "changed", "", ", ".join(kept_before), ", ".join(kept_after)))
+        found.append(Change("order", "changed", "", ",".join(kept_before), ",".join(kept_after)))
     old_pins, new_pins = {p.key: p for p in running.pins}, {p.key: p for p in wanted.pins}
     for key in sorted(old_pins.keys() | new_pins.keys()):
         before, after = old_pins.get(key), new_pins.get(key)
         if before == after:
             continue
         mark = "new" if before is None else "gone" if after is None else "changed"
-        found.append(
-            Change(
-                "pin",
-                mark,
-                key,
-                None if before is None else before.slug or "",
-                None if after is None else after.slug or "",
-            )
-        )
+        kinds = dict.fromkeys(pin.kind for pin in (before, after) if pin is not None)
+        old_slug, new_slug = (None if pin is None else pin.slug or "" for pin in (before, after))
+        found.append(Change("pin", mark, key, old_slug, new_slug, " → ".join(kinds)))
     for name in SETTINGS:
         if getattr(running, name) != getattr(wanted, name):
             found.append(Change("setting", "changed", name, getattr(running, name), getattr(wanted, name)))
@@ -67,11 +60,6 @@ def changes(running: Content, wanted: Content) -> tuple[Change, ...]:
     found += [Change("authority", "new", a, None, a) for a in sorted(new_ca - old_ca)]
     found += [Change("authority", "gone", a, a, None) for a in sorted(old_ca - new_ca)]
     return tuple(found)
-
-
-def summary(found: tuple[Change, ...], names: Mapping[str, str]) -> str:
-    """“Bank payments” and the like for a log line; pages say more."""
-    return ", ".join(f"{c.mark} {c.what} {names.get(c.key, c.key)}".strip() for c in found)
 
 
 def nothing(like: Content) -> Content:

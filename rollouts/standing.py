@@ -170,8 +170,9 @@ def standings(environments: Iterable[Environment]) -> dict[UUID, Standing]:
             last=last.get(pk),
             versions=versions[pk],
         )
-        if stands[pk].active is not None:
-            stands[pk].active.environment = environment  # type: ignore[union-attr]
+        for known in (stands[pk].destination, stands[pk].active, stands[pk].last):
+            if known is not None:
+                known.environment = environment
     return stands
 
 

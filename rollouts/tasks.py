@@ -39,6 +39,7 @@ def sweep() -> None:
         actions.nudge(rollout.pk)
     busy = Rollout.objects.filter(state__in=ACTIVE).values("environment")
     due = Destination.objects.filter(Q(observed_at=None) | Q(observed_at__lt=now - OBSERVE_EVERY))
+    due = due.filter(environment__archived_at=None)
     for destination in due.exclude(environment__in=busy).order_by(F("observed_at").asc(nulls_first=True))[:20]:
         try:
             seen = destination.connect().observe()

@@ -16,6 +16,7 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
@@ -31,13 +32,16 @@ _MAX_HELLO = 64 * 1024
 
 
 def requested_host(connection: socket.socket) -> str | None:
-    """The name in the ClientHello that waits on `connection`, which is left unread; None for no name or no TLS."""
+    """The name in the ClientHello that waits on `connection`, which is left unread; None for no name or no TLS.
+
+    Raises OSError when the caller went away without a word, as those do who only look whether the port is open.
+    """
     deadline = time.monotonic() + _HELLO_SECONDS
     known = 0
     while time.monotonic() < deadline:
         waiting = connection.recv(_MAX_HELLO, socket.MSG_PEEK)
-        if not waiting:
-            return None
+        if not waiting and not known:
+            raise ConnectionAbortedError
         if len(waiting) > known:
             known = len(waiting)
             complete, name = _rehearse(waiting)
@@ -72,6 +76,7 @@ class Handshake:
 
     def __init__(self, world: World, host: str | None) -> None:
         self.host = host
+        self.at = datetime.now(UTC)
         self.sent: list[x509.Certificate] = []
         self._world = world
         self._context = self._make_context()

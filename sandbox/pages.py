@@ -28,7 +28,9 @@ class LoopbackServer(ThreadingHTTPServer):
 
     def server_bind(self) -> None:
         """Bind without asking the resolver for this machine's name, which may take seconds."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self.server_address[1]:
+            # A named port must be free again right after a restart; a free one must be nobody else's.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]

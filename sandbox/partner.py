@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from datetime import UTC, datetime
+from datetime import datetime
 from html import escape
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -59,9 +59,9 @@ class CallLog:
                 file.write(json.dumps(entry) + "\n")
 
     def newest_first(self) -> list[dict[str, Any]]:
-        """The kept calls, newest first."""
+        """The kept calls, newest first by their beginning: a refusal may be noted after its caller called again."""
         with self._lock:
-            return list(reversed(self._entries))
+            return sorted(self._entries, key=lambda entry: str(entry.get("at")), reverse=True)
 
     def _rewrite(self) -> None:
         temporary = self._path.with_suffix(".new")
@@ -119,7 +119,7 @@ class Partner:
         seen = handshake.sent[0] if handshake.sent else None
         self.log.add(
             {
-                "at": datetime.now(UTC).isoformat(),
+                "at": handshake.at.isoformat(timespec="microseconds"),
                 "host": handshake.host,
                 "outcome": outcome,
                 "words": words,

@@ -207,7 +207,7 @@ def pfx(
 ) -> bytes:
     """A PKCS #12 file as a partner would send it.
 
-    `certificates` are those beside the leaf, in the order given (default: its chain); without `key` or `certificate` the
+    `certificates` are those beside the leaf, in this order (default: its chain); without `key` or `certificate` the
     file lacks it. An empty `password` leaves the file unencrypted.
     """
     beside = issued.chain if certificates is None else tuple(certificates)

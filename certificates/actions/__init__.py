@@ -1,17 +1,29 @@
 """What people do with certificates and pins. One verb, one transaction, one event; `by` is always named last."""
 
-from certificates.actions.drafts import add_draft, keep_draft, open_draft, read_draft, renew_with_draft, tidy_drafts
+from certificates.actions.drafts import (
+    add_draft,
+    check_warnings,
+    drop_draft,
+    keep_draft,
+    open_draft,
+    read_draft,
+    renew_with_draft,
+    tidy_drafts,
+    warnings_of,
+)
 from certificates.actions.pins import change_pin, pin, read_target, unpin
 from certificates.actions.slots import (
     add,
     describe,
     disable,
+    edit,
     enable,
     move,
     remove,
     rename,
     renew,
     restore,
+    unsaved_version,
     use_version,
 )
 
@@ -19,8 +31,11 @@ __all__ = [
     "add",
     "add_draft",
     "change_pin",
+    "check_warnings",
     "describe",
     "disable",
+    "drop_draft",
+    "edit",
     "enable",
     "keep_draft",
     "move",
@@ -35,5 +50,7 @@ __all__ = [
     "restore",
     "tidy_drafts",
     "unpin",
+    "unsaved_version",
     "use_version",
+    "warnings_of",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_variables
 
 from audit import trail
 from certificates import pkcs12
@@ -27,6 +28,7 @@ def session_mark(session_key: str) -> str:
     return hashlib.sha256(session_key.encode()).hexdigest()
 
 
+@sensitive_variables("file")
 def keep_draft(
     *,
     environment: Environment,
@@ -40,7 +42,11 @@ def keep_draft(
 
     Raises Refusal (certificates.diagnosis) for a file that no password could open.
     """
-    pkcs12.screen(file)
+    try:
+        pkcs12.screen(file)
+    except Refusal as refusal:
+        _record_refusal(refusal, environment, file_name, by)
+        raise
     sealed = safe.put(file, environment_id=environment.pk, field="draft")
     try:
         with transaction.atomic():
@@ -51,7 +57,7 @@ def keep_draft(
                 environment=environment,
                 certificate=certificate,
                 sealed=sealed,
-                file_name=slots._visible(file_name),
+                file_name=slots.visible(file_name),
                 file_size=len(file),
                 expires_at=timezone.now() + LIVES,
             )
@@ -72,31 +78,50 @@ def open_draft(*, draft_id: Any, environment: Environment, session_key: str, by:
     return draft
 
 
+@sensitive_variables()
 def read_draft(*, draft: Draft, password: str, by: Any) -> Draft:
     """Opens the file with this password, in a child process; keeps what was read, sealed, in the file's place.
 
-    Raises Refusal, which leaves the draft as it was. The password is kept nowhere.
+    Raises Refusal, which leaves the draft as it was, or Refused for a renewal that is already here. The password is
+    kept nowhere.
     """
     file = safe.open_sealed(draft.sealed, record=lambda _sealed: None)
     try:
         identity = pkcs12.read_in_child(file, password)
     except Refusal as refusal:
-        trail.refused("certificate.refused", by=by, subject=draft.environment, code=refusal.code, file=draft.file_name)
+        _record_refusal(refusal, draft.environment, draft.file_name, by)
         raise
     facts = slots.columns(identity)
-    sealed = slots.seal(identity, draft.environment)
-    before = draft.sealed
+    if draft.certificate is not None:
+        slots.refuse_known_version(draft.certificate, facts)
+    before, sealed = draft.sealed, slots.seal(identity, draft.environment)
     try:
         with transaction.atomic():
             sealed.save()
-            draft.sealed, draft.facts = sealed, facts
-            draft.save(update_fields=["sealed", "facts"])
+            # Of two readings at once one finds the file gone; what the other one read is the same.
+            if not Draft.objects.filter(pk=draft.pk, sealed=before).update(sealed=sealed, facts=facts):
+                raise Refused(_("This upload was opened a moment ago; look at it again."), field="file")
             SealedObject.objects.filter(pk=before.pk).delete()
     except BaseException:
         safe.destroy(sealed)
         raise
+    draft.sealed, draft.facts = sealed, facts
     safe.destroy(before)
     return draft
+
+
+def drop_draft(*, draft: Draft, by: Any) -> None:
+    """Forgets an upload that will not be confirmed, and its sealed file. Nothing was added, so nothing is recorded."""
+    with transaction.atomic():
+        gone, _rows = Draft.objects.filter(pk=draft.pk, sealed=draft.sealed_id, used_at=None).delete()
+        if gone:
+            SealedObject.objects.filter(pk=draft.sealed_id).delete()
+    if gone:
+        safe.destroy(draft.sealed)
+
+
+def _record_refusal(refusal: Refusal, environment: Environment, file_name: str, by: Any) -> None:
+    trail.refused("certificate.refused", by=by, subject=environment, code=refusal.code, file=slots.visible(file_name))
 
 
 def add_draft(*, draft: Draft, name: str, confirmed: bool, by: Any) -> ClientCertificate:
@@ -133,7 +158,12 @@ def renew_with_draft(*, draft: Draft, in_use: bool, confirmed: bool, by: Any) ->
 def _check_confirmed(draft: Draft, confirmed: bool) -> None:
     if not draft.is_read:
         raise Refused(_("Enter the password of this file first."), field="password")
-    if warnings_of(draft.version()) and not confirmed:
+    check_warnings(draft.version(), confirmed)
+
+
+def check_warnings(version: Version, confirmed: bool) -> None:
+    """Raises Refused where somebody has to say yes to a warning first."""
+    if warnings_of(version) and not confirmed:
         raise Refused(_("Read the warnings and tick the box to go on."), field="confirmed")
 
 
@@ -160,13 +190,6 @@ def _use_up(draft: Draft) -> None:
 def tidy_drafts() -> int:
     """Removes expired drafts with their sealed files; returns how many."""
     expired = list(Draft.objects.filter(expires_at__lte=timezone.now()).select_related("sealed"))
-    removed = 0
     for draft in expired:
-        with transaction.atomic():
-            gone, _rows = Draft.objects.filter(pk=draft.pk).delete()
-            if gone:
-                SealedObject.objects.filter(pk=draft.sealed_id).delete()
-        if gone:
-            safe.destroy(draft.sealed)
-            removed += 1
-    return removed
+        drop_draft(draft=draft, by=None)
+    return len(expired)

@@ -56,10 +56,13 @@ def change_pin(
     *, pin: Pin, target: Interpretation, certificate: ClientCertificate | None, note: str = "", by: Any
 ) -> None:
     _belongs(certificate, pin.environment)
+    note = note.strip()[:200]
+    if (pin.kind, pin.key, pin.certificate, pin.note) == (target.kind, target.key, certificate, note):
+        return
     if target.key != pin.key:
         _is_free(pin.environment, target.key)
     before = {"target": pin.key, "certificate": _name(pin.certificate)}
-    pin.kind, pin.key, pin.certificate, pin.note = target.kind, target.key, certificate, note.strip()[:200]
+    pin.kind, pin.key, pin.certificate, pin.note = target.kind, target.key, certificate, note
     pin.save(update_fields=["kind", "key", "certificate", "note"])
     trail.record(
         "pin.changed", by=by, subject=pin, before=before, target=pin.key, kind=pin.kind, certificate=_name(certificate)

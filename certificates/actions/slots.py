@@ -32,11 +32,11 @@ def columns(identity: Identity) -> dict[str, Any]:
     """The columns of a Version for this identity, with values that JSON can express (dates as ISO 8601)."""
     read = facts(identity.certificate, identity.chain, now=timezone.now())
     return {
-        "friendly_name": _visible(identity.friendly_name or ""),
+        "friendly_name": visible(identity.friendly_name or ""),
         "subject": read.subject,
-        "common_name": _visible(read.common_name),
+        "common_name": visible(read.common_name),
         "issuer": read.issuer,
-        "issuer_common_name": _visible(read.issuer_common_name),
+        "issuer_common_name": visible(read.issuer_common_name),
         "serial": read.serial[:60],
         "not_before": read.not_before.isoformat(),
         "not_after": read.not_after.isoformat(),
@@ -71,7 +71,7 @@ def judged(read: Facts) -> tuple[Warning, ...]:
     return tuple(warnings(read, now=timezone.now()))
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     return "".join(letter for letter in text if letter.isprintable())[:200]
 
 
@@ -147,11 +147,7 @@ def renew_sealed(
     """The rows and the event of `renew`, inside the caller's transaction."""
     if certificate.removed_at is not None:
         raise Refused(_("“%(name)s” was removed; add it as a new certificate.") % {"name": certificate})
-    if same := certificate.versions.filter(sha256=facts["sha256"]).first():
-        raise Refused(
-            _("This is version %(n)d, which is already here; choose the renewed file.") % {"n": same.number},
-            field="file",
-        )
+    refuse_known_version(certificate, facts)
     version = _version(certificate, facts, sealed, file_name, by)
     if in_use:
         certificate.in_use = version
@@ -169,6 +165,20 @@ def renew_sealed(
     return version
 
 
+def refuse_known_version(certificate: ClientCertificate, facts: Mapping[str, Any]) -> None:
+    """A renewal is another certificate. Raises Refused for one that is already a version here."""
+    if same := certificate.versions.filter(sha256=facts["sha256"]).first():
+        raise Refused(
+            _("This is version %(n)d, which is already here; choose the renewed file.") % {"n": same.number},
+            field="file",
+        )
+
+
+def unsaved_version(identity: Identity) -> Version:
+    """The version that an identity would become, for what has to be said about it before it is stored."""
+    return Version(**from_columns(columns(identity)))
+
+
 def _version(
     certificate: ClientCertificate, facts: Mapping[str, Any], sealed: SealedObject, file_name: str, by: Any
 ) -> Version:
@@ -178,7 +188,7 @@ def _version(
         certificate=certificate,
         number=newest + 1,
         sealed=sealed,
-        file_name=_visible(file_name),
+        file_name=visible(file_name),
         created_by=str(by),
         **from_columns(facts),
     )
@@ -195,6 +205,8 @@ def use_version(*, version: Version, by: Any) -> None:
     certificate = version.certificate
     if version.sealed_id is None:
         raise Refused(_("Version %(n)d has no key here; upload its file first.") % {"n": version.number})
+    if certificate.in_use_id == version.pk:
+        return
     certificate.in_use = version
     certificate.save(update_fields=["in_use"])
     trail.record(
@@ -216,15 +228,27 @@ def rename(*, certificate: ClientCertificate, name: str, by: Any) -> None:
 
 
 @transaction.atomic
+def edit(*, certificate: ClientCertificate, name: str, contact: str, how_to_renew: str, by: Any) -> None:
+    """`rename` and `describe` at once: both or neither."""
+    rename(certificate=certificate, name=name, by=by)
+    describe(certificate=certificate, contact=contact, how_to_renew=how_to_renew, by=by)
+
+
+@transaction.atomic
 def describe(*, certificate: ClientCertificate, contact: str, how_to_renew: str, by: Any) -> None:
     """Whom to ask at the partner, and how to renew. No change to what runs."""
-    certificate.contact, certificate.how_to_renew = contact.strip()[:200], how_to_renew.strip()[:5000]
+    contact, how_to_renew = contact.strip()[:200], how_to_renew.strip()[:5000]
+    if (contact, how_to_renew) == (certificate.contact, certificate.how_to_renew):
+        return
+    certificate.contact, certificate.how_to_renew = contact, how_to_renew
     certificate.save(update_fields=["contact", "how_to_renew"])
     trail.record("certificate.described", by=by, subject=certificate)
 
 
 @transaction.atomic
 def enable(*, certificate: ClientCertificate, by: Any) -> None:
+    if certificate.enabled:
+        return
     certificate.enabled = True
     certificate.save(update_fields=["enabled"])
     trail.record("certificate.enabled", by=by, subject=certificate, slot=certificate.slug)
@@ -233,6 +257,8 @@ def enable(*, certificate: ClientCertificate, by: Any) -> None:
 @transaction.atomic
 def disable(*, certificate: ClientCertificate, by: Any) -> None:
     """Leaves it, and its pins, out of the next apply; everything stays on the page."""
+    if not certificate.enabled:
+        return
     certificate.enabled = False
     certificate.save(update_fields=["enabled"])
     trail.record("certificate.disabled", by=by, subject=certificate, slot=certificate.slug)

@@ -56,11 +56,12 @@ def named(stand: Standing, reader: Any) -> str:
     who = authors.of_changes(stand.environment, stand.destination, reader)
     counted: Counter[tuple[str, str, str]] = Counter()
     for change in stand.changes:
-        counted[change.what, change.mark, who.get((change.what, change.key), "")] += 1
+        author = authors.of_change(change, who)
+        counted[change.what, change.mark, author.name if author else ""] += 1
     parts = []
-    for (what, mark, author), n in counted.items():
+    for (what, mark, name), n in counted.items():
         words = WORDS[what, mark](n)
-        parts.append(f"{words} ({author})" if author else words)
+        parts.append(f"{words} ({name})" if name else words)
     return ", ".join(parts)
 
 

@@ -444,6 +444,30 @@ def test_the_app_is_nobodys_child_and_holds_nothing_of_the_caller(server: ThisSe
     assert int(status["SigIgn"], 16) & (1 << (signal.SIGINT - 1)) == 0
 
 
+def test_the_lock_outlives_a_caller_killed_within_the_start(server: ThisServer, local: LocalProcess) -> None:
+    """Otherwise a second start could slip in between the fork and the app's first instruction."""
+    server.folder.mkdir(parents=True)
+    pipe = server.folder / "platform-log.jsonl"
+    os.mkfifo(pipe)  # the launcher waits here, recorded but not yet the app, until somebody reads
+    caller = a_caller("local-process", server, "pass")
+    assert until((server.folder / "process.json").exists)
+    os.killpg(caller.pid, signal.SIGKILL)
+    caller.communicate(timeout=10)
+    lock = os.open(server.folder / "lock", os.O_RDWR)
+    reader = -1
+    try:
+        assert not local_process._taken(lock)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        assert until(lambda: local_process._taken(lock))
+        assert until_up(local).status == "running"
+    finally:
+        os.close(lock)
+        if reader >= 0:
+            os.close(reader)
+        else:
+            os.kill(record(server)["pid"], signal.SIGKILL)
+
+
 def test_the_command_gets_its_words_unread_by_a_shell_and_its_environment(server: ThisServer) -> None:
     code = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['GREETING'], os.getcwd()]), flush=True)"
     words = ["$HOME; exit 1", "`id`", "a  b", "--at={configuration}"]

@@ -116,6 +116,13 @@ def test_order_survives_a_restart_of_the_machine(
     assert [receive(queue), receive(queue)] == ["before", "after"]
 
 
+def test_a_clock_that_is_set_back_delays_nothing(queue: SimpleQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.put("before")
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now - 3600 * 10**9)
+    assert receive(queue) == "before"
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"\xff\xfe", b"[]", b"null", b'{"body": "!", "properties": {}}', b'{"properties": {"delivery_tag": 1'],

@@ -82,21 +82,29 @@ class RunningPartner:
 
     def new_calls(self, act: Callable[[], object], *, count: int = 1) -> list[dict[str, Any]]:
         """What the partner logged because of `act`, oldest first; waits until `count` calls are there."""
-        before = len(self.calls())
+        before = self.calls()
         act()
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while len(calls := self.calls()) < before + count:
-            assert time.monotonic() < deadline, f"the partner logged {len(calls) - before} calls instead of {count}"
+        while len(new := [call for call in self.calls() if call not in before and call["host"]]) < count:
+            assert time.monotonic() < deadline, f"the partner logged {len(new)} calls instead of {count}"
             time.sleep(0.02)
-        return list(reversed(calls[: len(calls) - before]))
+        return new[::-1]
 
     def answer(
-        self, host: str, *, present: str | None = None, tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, named: str = ""
+        self,
+        host: str,
+        *,
+        present: str | None = None,
+        file: Path | None = None,
+        tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+        named: str = "",
     ) -> dict[str, Any]:
-        """Call a host with the certificate of a sample (by slug) or none, and return its JSON. Raises ssl.SSLError."""
+        """Call a host with a sample's certificate (by slug), a PEM file's, or none; its JSON. Raises ssl.SSLError."""
         context = ssl.create_default_context(cafile=str(self.world.server_authority_file))
         context.minimum_version = context.maximum_version = tls
         with contextlib.ExitStack() as stack:
+            if file is not None:
+                context.load_cert_chain(file)
             if present is not None:
                 pem = self.world.folder / f"test-{present}.pem"
                 pem.write_bytes(self.pem(present))
@@ -225,7 +233,7 @@ def app_arguments(partner: RunningPartner, configuration: Path) -> list[str]:
 
 @pytest.fixture
 def configuration(partner: RunningPartner, tmp_path: Path) -> Callable[..., Path]:
-    """Write a configuration folder: samples by slug in order, pins by target (a slug, or "" for none), never by name."""
+    """Write a configuration folder: samples by slug in order, pins (target to slug, "" for none), never by name."""
 
     def write(
         *slugs: str,

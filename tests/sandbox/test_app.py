@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,12 @@ from sandbox.mendix import Target
 
 BANK, OPEN = "bank.sandbox.test", "open.sandbox.test"
 SERVICE = "Billing.PaymentService"
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Whether the process has come so far that it ends in its own way (the mask of caught signals, proc(5))."""
+    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) & 1 << (signal.SIGTERM - 1))
 
 
 def sha256_lines(folder: Path) -> str:
@@ -168,6 +175,17 @@ def test_paths_through_the_link_are_read_from_the_folder_behind_it(start_app, co
     assert app.call(host=BANK)["outcome"] == "answered"
 
 
+def test_what_is_presented_is_what_was_digested_because_each_file_is_read_once(configuration, monkeypatch):
+    folder = configuration("bank-payments", "reports-expiring")
+    read: list[str] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or read_bytes(path))
+
+    load(folder)
+
+    assert sorted(read) == ["bank-payments.pfx", "custom-settings.json", "reports-expiring.pfx"]
+
+
 def test_an_authority_of_the_settings_is_trusted(configuration, partner, tmp_path):
     authority, port = str(partner.world.server_authority_file), str(partner.tls_port)
     for settings, outcome in (({}, "refused"), ({"CACertificates": authority}, "answered")):
@@ -248,17 +266,20 @@ def test_a_slow_start_announces_itself_late_and_can_be_ended_early(configuration
         stdout=subprocess.PIPE,
         text=True,
     )
-    time.sleep(1.0)
-    assert process.poll() is None
+    deadline = time.monotonic() + 20
+    while not catches_sigterm(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     process.terminate()
     out, _ = process.communicate(timeout=10)
     assert (process.returncode, out) == (0, "")
 
 
 def test_an_unreachable_partner_is_said_to_be_unreachable(start_app, configuration):
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    called = start_app(configuration("bank-payments"), "--resolve", f"{BANK}:{port}:127.0.0.1").call(host=BANK)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # held, so that nobody else gets it, but not listening
+        port = deaf.getsockname()[1]
+        called = start_app(configuration("bank-payments"), "--resolve", f"{BANK}:{port}:127.0.0.1").call(host=BANK)
 
     assert called["outcome"] == "unreachable"
     assert called["words"] == f"{BANK} at 127.0.0.1 port {port} does not answer (ConnectionRefusedError)"
@@ -309,7 +330,7 @@ def test_no_key_touches_the_disk(configuration, partner):
     sys.addaudithook(note)
     try:
         made = call(loaded, Target("host", BANK), BANK, routes=routes, trust=partner.world.server_authority_file)
-        written, kept = list(opened), [os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+        written, kept = list(opened), [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
         with (partner.world.folder / "seen").open("w"):
             pass
         assert len(opened) == len(written) + 1, "the hook sees a file that is written"

@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 import stat
+import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -92,6 +93,18 @@ def test_a_stranger_who_called_the_open_host_is_still_a_stranger_to_the_bank(par
         partner.answer(BANK, present="other-authority")
 
 
+@BOTH_VERSIONS
+def test_whoever_signed_a_certificate_with_its_own_key_is_a_stranger_to_the_bank(partner, tls, tmp_path):
+    file, certificate = tmp_path / "self-signed.pem", tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=Payments".split()
+    subprocess.run([*command, "-keyout", file, "-out", certificate], check=True, capture_output=True, timeout=20)
+    file.write_bytes(file.read_bytes() + certificate.read_bytes())
+
+    with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
+        partner.answer(BANK, file=file, tls=tls)
+    assert partner.answer(OPEN, file=file, tls=tls)["own_authority"] is False
+
+
 def test_a_connection_for_one_host_cannot_ask_for_the_other(partner):
     answer = partner.answer(OPEN, named=BANK)
     assert answer == {"sentence": f"This connection is for {OPEN}, not for {BANK}."}
@@ -164,19 +177,20 @@ def test_the_log_keeps_the_last_thousand_calls_and_survives_a_torn_line(tmp_path
     path = tmp_path / "partner-log.jsonl"
     log = CallLog(path)
     for number in range(LOG_ENTRIES + 150):
-        log.add({"number": number})
+        log.add({"at": f"{number:06}"})
     with path.open("a") as file:
         file.write('{"numb')
 
     again = CallLog(path).newest_first()
 
     assert len(again) == LOG_ENTRIES
-    assert again[0] == {"number": LOG_ENTRIES + 149}
+    assert again[0] == {"at": f"{LOG_ENTRIES + 149:06}"}
     assert len(path.read_text().splitlines()) <= LOG_ENTRIES + 100
 
 
 def test_the_log_file_says_what_the_page_says(partner):
     partner.new_calls(lambda: partner.answer(OPEN))
     path = partner.world.folder / "partner-log.jsonl"
-    assert [json.loads(line) for line in path.read_text().splitlines()][::-1] == partner.calls()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted(lines, key=lambda entry: entry["at"], reverse=True) == partner.calls()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

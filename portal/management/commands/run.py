@@ -21,6 +21,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from portal import first_owner
 from portal.supervisor import Child, Supervisor
+from rollouts import actions
 from rollouts.connectors import ConnectorError, local_process
 from vault import keyrings
 from vault.errors import KeyringAbsent
@@ -45,8 +46,9 @@ class Command(BaseCommand):
         started_at = time.monotonic()
         os.umask(0o077)
         settings.DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with only_one(settings.DATA_DIR):
-            ports_are_free()
+        with only_one(settings.DATA_DIR) as cut_short:
+            # What was killed leaves programs that are still on their way out.
+            ports_are_free(patience=10 if cut_short else 0)
             greeting = Greeting(self.say, prepare(self.say), started_at)
             supervisor = Supervisor(children(), logs=settings.LOGS_DIR, folder=settings.BASE_DIR, say=self.say)
             try:
@@ -56,7 +58,7 @@ class Command(BaseCommand):
 
     def stop_apps(self) -> None:
         """The apps that rollouts started outlive the worker on purpose; here they end with everything else. Those that
-        should run are started again by the sweep after the next start."""
+        should run are started again by the next run."""
         try:
             local_process.stop_all(settings.APPS_DIR)
         except ConnectorError as error:
@@ -96,9 +98,14 @@ class Greeting:
         self._done = False
 
     def look(self) -> None:
-        if self._done or not answers(f"http://127.0.0.1:{settings.PORT}/healthz"):
+        needed = [f"http://127.0.0.1:{settings.PORT}/healthz"]
+        if settings.SANDBOX:
+            needed.append(f"http://127.0.0.1:{settings.SANDBOX_PORT}/samples.json")
+        if self._done or not all(map(answers, needed)):
             return
         self._done = True
+        for failure in actions.start_what_should_run():
+            self._say(failure)
         self._say(f"Ready in {time.monotonic() - self._started_at:.0f} s.")
         self._say(f"  Portal    http://127.0.0.1:{settings.PORT}/")
         if self._password:
@@ -178,22 +185,30 @@ def answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """One run at a time for a data folder. The kernel frees the lock when its holder is gone, however it went."""
-    with (folder / "run.lock").open("w") as lock:
+def only_one(folder: Path) -> Iterator[bool]:
+    """One run at a time for a data folder. The kernel frees the lock when its holder is gone, however it went; yields
+    whether the run before was cut short."""
+    with (folder / "run.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CommandError(f"Countersign already runs on {folder}; stop it there first.") from None
-        yield
+        cut_short = lock.tell() > 0
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        try:
+            yield cut_short
+        finally:
+            lock.truncate(0)
 
 
-def ports_are_free() -> None:
+def ports_are_free(patience: float) -> None:
+    """Refuses where a port is still taken after `patience` seconds."""
     ports = {"COUNTERSIGN_PORT": [settings.PORT]}
     if settings.SANDBOX:
         ports["COUNTERSIGN_SANDBOX_PORT"] = [settings.SANDBOX_PORT, settings.SANDBOX_TLS_PORT]
-    # After a run that was killed, its programs are still on their way out.
-    deadline = time.monotonic() + 6
+    deadline = time.monotonic() + patience
     for variable, numbers in ports.items():
         for number in numbers:
             while reason := why_not(number):

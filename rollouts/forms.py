@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+from environments.models import Environment
+from rollouts import exporters
+from rollouts.standing import Standing
+
+WHY = _("Say why, in a few words; it stands beside the revision.")
+
+
+class ReasonForm(forms.Form):
+    """Why, and where to read more; both stand in the audit log and beside the revision."""
+
+    reason = forms.CharField(label=_("Why"), max_length=500, error_messages={"required": WHY})
+    ticket = forms.CharField(label=_("Ticket"), max_length=100, required=False)
+
+
+class ApplyForm(ReasonForm):
+    """`shown` is the digest of the content that the person saw; the other choices exist where they mean something."""
+
+    shown = forms.CharField(max_length=64, required=False, widget=forms.HiddenInput)
+    start = forms.ChoiceField(
+        label=_("The app is stopped"),
+        choices=[("yes", _("Start the app with it")), ("no", _("Deliver only; the app stays stopped"))],
+        widget=forms.RadioSelect,
+        initial="yes",
+    )
+    insist = forms.BooleanField(label=_("Try it again all the same"), required=False)
+
+    def __init__(self, stand: Standing, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not stand.stopped:
+            del self.fields["start"]
+        if not stand.blocked:
+            del self.fields["insist"]
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The validated values as the action takes them."""
+        values = dict(self.cleaned_data)
+        if "start" in values:
+            values["start"] = values["start"] == "yes"
+        return values
+
+
+class UndoForm(forms.Form):
+    shown = forms.CharField(max_length=64, required=False, widget=forms.HiddenInput)
+
+
+class AskForm(forms.Form):
+    reason = forms.CharField(label=_("Why"), max_length=500, required=False)
+
+
+class ExportForm(forms.Form):
+    """Which export, and for which folder; lives in the address of the page."""
+
+    exporter = forms.ChoiceField(label=_("Export for"), widget=forms.RadioSelect)
+    folder = forms.CharField(
+        label=_("Base folder"),
+        max_length=400,
+        required=False,
+        help_text=_("Where the app finds its files, like /srv/app/certificates or D:\\App\\Certificates."),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        known = [exporters.exporter(kind) for kind in exporters.EXPORTERS]
+        self.fields["exporter"].choices = [(e.kind, e.title) for e in known]  # type: ignore[attr-defined]
+
+
+class DownloadForm(forms.Form):
+    """Key material leaves only for a reason and after the person's own password."""
+
+    reason = forms.CharField(
+        label=pgettext_lazy("of a download", "Why"),
+        max_length=500,
+        error_messages={"required": _("Say why, in a few words; it stands in the audit log.")},
+    )
+    password = forms.CharField(
+        label=_("Your password"),
+        strip=False,
+        max_length=1024,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+        error_messages={"required": _("Type the password that you sign in with; nothing was exported.")},
+    )
+
+
+class EnvironmentForm(forms.Form):
+    name = forms.CharField(
+        label=_("Name"), max_length=200, error_messages={"required": _("Give the environment a name.")}
+    )
+    production = forms.BooleanField(
+        label=_("This is production"), required=False, help_text=_("Wears a badge on every page.")
+    )
+    runtime_version = forms.CharField(
+        label=_("Runtime version"),
+        max_length=40,
+        required=False,
+        help_text=_("Of the Mendix runtime, like 10.12.3. It decides which kinds of pins are known there."),
+    )
+    base_folder = forms.CharField(
+        label=_("Base folder"),
+        max_length=400,
+        required=False,
+        help_text=_(
+            "Where the app finds its files, for exports by hand: /srv/app/certificates or D:\\App\\Certificates."
+        ),
+    )
+
+    def __init__(self, environment: Environment, data: Mapping[str, Any] | None = None, *, placed: bool) -> None:
+        fields = ("name", "production", "runtime_version", "base_folder")
+        super().__init__(data, initial={field: getattr(environment, field) for field in fields})
+        if placed:
+            del self.fields["base_folder"]
+
+
+class PlaceForm(forms.Form):
+    place = forms.ChoiceField(
+        label=_("Place"),
+        widget=forms.RadioSelect,
+        error_messages={"required": _("Choose one of the places."), "invalid_choice": _("Choose one of the places.")},
+    )
+
+    def __init__(self, places: list[tuple[str, str]], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["place"].choices = places  # type: ignore[attr-defined]

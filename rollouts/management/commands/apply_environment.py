@@ -1,0 +1,92 @@
+"""Apply what an environment should run, and wait for its end."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from environments.models import Environment
+from rollouts import actions
+from rollouts.command_line import EnvironmentCommand, actor
+from rollouts.models import Rollout, Step
+from rollouts.stages import evidence
+from rollouts.standing import worker_is_silent
+
+LOOK_EVERY = 0.3
+
+
+class Command(EnvironmentCommand):
+    """Exit 0: asked for, or, with --wait, verified. Exit 1: refused, or ended otherwise. Exit 2: misuse."""
+
+    help = "Apply the changes of an environment and restart its app, as the button on its page does."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--ticket", default="", help="stands beside the revision")
+        parser.add_argument("--start", action="store_true", help="start a stopped app with it")
+        parser.add_argument("--insist", action="store_true", help="apply a configuration that failed before")
+        parser.add_argument("--wait", action="store_true", help="print the steps as they come, until the end")
+
+    def do(self, environment: Environment, **options: Any) -> None:
+        wanted, _changes = actions.pending(environment)
+        rollout = actions.apply(
+            environment=environment,
+            shown=wanted.digest,
+            reason=options["reason"],
+            ticket=options["ticket"],
+            start=True if options["start"] else None,
+            insist=options["insist"],
+            by=actor(),
+        )
+        assert rollout.revision is not None
+        self.tell(f"Revision {rollout.revision.number} of {environment}: {rollout.get_absolute_url()}", **options)
+        if options["wait"]:
+            rollout = self.wait(rollout, **options)
+        if options["json"]:
+            self.stdout.write(json.dumps(as_json(rollout)))
+        if options["wait"] and rollout.state != "verified":
+            raise SystemExit(1)
+
+    def wait(self, rollout: Rollout, **options: Any) -> Rollout:
+        """Looks at the row until the rollout has ended; its states have timeouts, so it ends."""
+        told, said_silent, asked = 0, False, time.monotonic()
+        while True:
+            rollout = Rollout.objects.select_related("revision", "previous", "environment__application").get(
+                pk=rollout.pk
+            )
+            # An outcome is added to its step later, so a step is told once it has one.
+            for step in rollout.steps.filter(pk__gt=told):
+                if not step.outcome and not rollout.is_final:
+                    break
+                told = step.pk
+                self.tell(as_line(step), **options)
+            if rollout.is_final:
+                break
+            if not said_silent and rollout.state == "requested" and time.monotonic() - asked > 3 and worker_is_silent():
+                said_silent = True
+                self.stderr.write("It waits for a worker, and runs as soon as one comes.")
+            time.sleep(LOOK_EVERY)
+        if rollout.failure:
+            self.tell(rollout.failure, **options)
+        self.tell(" ".join(filter(None, (rollout.sentence, evidence(rollout)))), **options)
+        return rollout
+
+
+def as_line(step: Step) -> str:
+    """“09:41:05 Deliver 6 files: switched at once, and read back (ok)”."""
+    result = f": {step.result}" if step.result else ""
+    return f"{step.started_at:%H:%M:%S} {step.text}{result} ({step.outcome or 'interrupted'})"
+
+
+def as_json(rollout: Rollout) -> dict[str, Any]:
+    return {
+        "rollout": str(rollout.pk),
+        "revision": rollout.revision.number if rollout.revision else None,
+        "state": rollout.state,
+        "proof": rollout.proof,
+        "failure": rollout.failure,
+        "sentence": rollout.sentence,
+    }

@@ -1,0 +1,26 @@
+"""The pages of an environment: `apps/<application>/<environment>/…` (portal.urls)."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from rollouts.views import changing, exports, overview, rolling, settings
+
+urlpatterns = [
+    path("", overview.environment, name="environment"),
+    path("chips/", overview.chips, name="chips"),
+    path("changes/", changing.changes, name="changes"),
+    path("apply/", changing.apply, name="apply"),
+    path("undo/", changing.undo, name="undo"),
+    path("ask/<str:kind>/", changing.ask, name="ask"),
+    path("rollouts/", rolling.rollouts, name="rollouts"),
+    path("rollouts/<uuid:pk>/", rolling.rollout, name="rollout"),
+    path("rollouts/<uuid:pk>/live/", rolling.live, name="rollout-live"),
+    path("rollouts/<uuid:pk>/cancel/", rolling.cancel, name="rollout-cancel"),
+    path("revisions/<int:number>/", rolling.revision, name="revision"),
+    path("revisions/<int:number>/roll-back/", rolling.roll_back, name="roll-back"),
+    path("export/", exports.export, name="export"),
+    path("settings/", settings.environment_settings, name="environment-settings"),
+    path("settings/archive/", settings.archive, name="environment-archive"),
+    path("settings/bring-back/", settings.bring_back, name="environment-bring-back"),
+]

@@ -1,0 +1,133 @@
+"""What is not running: look at it, apply it, undo it; and stop, start and restart, which leave it waiting."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_safe
+
+from environments.access import Right, get_environment
+from environments.forms import refused
+from environments.models import Environment
+from environments.refusals import Refused
+from rollouts import actions, authors
+from rollouts.differences import Line, lines
+from rollouts.forms import ApplyForm, AskForm, UndoForm
+from rollouts.models import Rollout
+from rollouts.standing import Standing, standing, usual_downtime, worker_is_silent
+
+get_or_post = require_http_methods(["GET", "HEAD", "POST"])
+
+
+def _lines(stand: Standing, request: HttpRequest) -> list[Line]:
+    who = authors.of_changes(stand.environment, stand.destination, request.user)
+    return lines(stand.environment, stand.changes, who)
+
+
+@require_safe
+def changes(request: HttpRequest, app: str, env: str) -> HttpResponse:
+    environment = get_environment(request.user, app, env)
+    stand = standing(environment)
+    context = {"environment": environment, "standing": stand, "lines": _lines(stand, request)}
+    return render(request, "rollouts/changes.html", {"section": "applications", **context})
+
+
+@get_or_post
+def apply(request: HttpRequest, app: str, env: str) -> HttpResponse:
+    environment = get_environment(request.user, app, env, to=Right.APPLY)
+    stand = standing(environment)
+    form = ApplyForm(stand, request.POST if request.method == "POST" else None)
+    if form.is_bound and form.is_valid():
+        try:
+            made = actions.apply(environment=environment, by=request.user, **form.choices)
+        except Refused as error:
+            if already := _already(environment, str(form.cleaned_data["shown"])):
+                return _follow(request, already, str(error))
+            refused(form, error)
+            stand = standing(environment)
+        else:
+            return _follow(request, made)
+    elif stand.active is not None:
+        return _follow(request, stand.active, _("Something is already being applied, stopped or started here."))
+    context = {
+        "environment": environment,
+        "standing": stand,
+        "lines": _lines(stand, request),
+        "form": form,
+        "downtimes": usual_downtime(environment),
+    }
+    status = 422 if form.is_bound else 200
+    return render(request, "rollouts/apply.html", {"section": "applications", **context}, status=status)
+
+
+def _already(environment: Environment, shown: str) -> Rollout | None:
+    """What a second click meets: the rollout that the first one asked for."""
+    stand = standing(environment)
+    if stand.active is not None:
+        return stand.active
+    if stand.last is not None and stand.last.revision and stand.last.revision.digest == shown and not stand.changes:
+        return stand.last
+    return None
+
+
+def _follow(request: HttpRequest, rollout: Rollout, sentence: str = "") -> HttpResponse:
+    if sentence:
+        messages.info(request, sentence)
+    elif worker_is_silent():
+        messages.info(request, _("Asked for. It waits for a worker, and runs as soon as one comes."))
+    return redirect(rollout)
+
+
+@get_or_post
+def undo(request: HttpRequest, app: str, env: str) -> HttpResponse:
+    environment = get_environment(request.user, app, env, to=Right.CERTIFICATES)
+    form = UndoForm(request.POST if request.method == "POST" else None)
+    if form.is_bound and form.is_valid():
+        try:
+            actions.undo_changes(environment=environment, shown=form.cleaned_data["shown"], by=request.user)
+        except Refused as error:
+            refused(form, error)
+        else:
+            messages.success(request, _("Changes undone. What is shown is what runs."))
+            return redirect("network", app, env)
+    stand = standing(environment)
+    listed = _lines(stand, request)
+    context = {
+        "environment": environment,
+        "standing": stand,
+        "lines": listed,
+        "form": form,
+        "stay": [line.name for line in listed if (line.change.what, line.change.mark) == ("certificate", "new")],
+    }
+    status = 422 if form.is_bound else 200
+    return render(request, "rollouts/undo.html", {"section": "applications", **context}, status=status)
+
+
+ASKS = {"stop": actions.stop, "start": actions.start, "restart": actions.restart}
+
+
+@get_or_post
+def ask(request: HttpRequest, app: str, env: str, kind: str) -> HttpResponse:
+    """Stop, start or restart, after a page that says exactly what will run."""
+    if kind not in ASKS:
+        raise Http404
+    environment = get_environment(request.user, app, env, to=Right.APPLY)
+    form = AskForm(request.POST if request.method == "POST" else None)
+    if form.is_bound and form.is_valid():
+        try:
+            return _follow(request, ASKS[kind](environment=environment, by=request.user, **form.cleaned_data))
+        except Refused as error:
+            if active := actions.active_rollout(environment):
+                return _follow(request, active, str(error))
+            refused(form, error)
+    context = {
+        "environment": environment,
+        "standing": standing(environment),
+        "kind": kind,
+        "form": form,
+        "downtimes": usual_downtime(environment) if kind == "restart" else [],
+    }
+    status = 422 if form.is_bound else 200
+    return render(request, "rollouts/ask.html", {"section": "applications", **context}, status=status)

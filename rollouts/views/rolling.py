@@ -1,0 +1,186 @@
+"""Rollouts and revisions: the lists, the live page of a rollout, the frozen content of a revision, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from certificates.content import Content
+from certificates.models import ClientCertificate
+from certificates.targets import WORDS
+from environments.access import Right, get_environment
+from environments.forms import refused
+from environments.models import Environment
+from environments.refusals import Refused
+from rollouts import actions
+from rollouts.changes import changes, nothing
+from rollouts.differences import SETTING_WORDS, Line, Side, lines, sent
+from rollouts.forms import ReasonForm
+from rollouts.models import Destination, Revision, Rollout
+from rollouts.stages import evidence, if_it_fails, log_lines, result, stages, title
+from rollouts.standing import Chip, standing, worker_is_silent
+from rollouts.states import CANCELLABLE
+from rollouts.views.overview import rollout_lines
+
+A_PAGE = 25
+
+
+@dataclass(frozen=True)
+class RevisionLine:
+    """One revision in a list, with how it fared and whether it can run again."""
+
+    revision: Revision
+    content: Content
+    result: Chip
+    returns: bool
+
+
+@require_safe
+def rollouts(request: HttpRequest, app: str, env: str) -> HttpResponse:
+    environment = get_environment(request.user, app, env)
+    stand = standing(environment)
+    listed = Paginator(environment.rollouts.select_related("revision", "previous"), A_PAGE)
+    frozen = Paginator(environment.revisions.prefetch_related("rollouts"), A_PAGE)
+    page, revisions = listed.get_page(request.GET.get("page")), frozen.get_page(request.GET.get("revisions"))
+    context = {
+        "environment": environment,
+        "standing": stand,
+        "page": page,
+        "lines": rollout_lines(list(page), environment),
+        "revisions_page": revisions,
+        "revisions": [_revision_line(revision, stand.destination) for revision in revisions],
+    }
+    return render(request, "rollouts/rollouts.html", {"section": "applications", **context})
+
+
+def _revision_line(revision: Revision, destination: Destination | None) -> RevisionLine:
+    states = {rollout.state for rollout in revision.rollouts.all()}
+    running = destination is not None and destination.running_id == revision.pk
+    if running:
+        chip = Chip(_("In place"), "good", "check")
+    elif "verified" in states:
+        chip = Chip(_("Ran before"), "plain", "circle")
+    elif states & {"rolled_back", "needs_help", "refused"}:
+        chip = Chip(_("Failed"), "bad", "alert")
+    else:
+        chip = Chip(_("Never ran"), "plain", "circle")
+    return RevisionLine(revision, revision.frozen, chip, "verified" in states and not running)
+
+
+def _rollout(environment: Environment, pk: UUID) -> Rollout:
+    found = environment.rollouts.select_related("revision", "previous", "bundle")
+    rollout: Rollout = get_object_or_404(found, pk=pk)
+    rollout.environment = environment
+    return rollout
+
+
+def _told(rollout: Rollout) -> dict[str, Any]:
+    """What the live part of a rollout's page says."""
+    steps = list(rollout.steps.all())
+    return {
+        "environment": rollout.environment,
+        "rollout": rollout,
+        "title": title(rollout),
+        "result": result(rollout),
+        "stages": stages(rollout, steps),
+        "log": log_lines(rollout, steps),
+        "if_it_fails": if_it_fails(rollout),
+        "evidence": evidence(rollout),
+        "may_cancel": rollout.state in CANCELLABLE and rollout.fence == 0 and Right.APPLY in rollout.environment.rights,
+        "waits_for_worker": rollout.state == "requested" and worker_is_silent(),
+    }
+
+
+@require_safe
+def rollout(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    environment = get_environment(request.user, app, env)
+    found = _rollout(environment, pk)
+    context = {"section": "applications", "lines": _what_changes(found), **_told(found)}
+    return render(request, "rollouts/rollout.html", context)
+
+
+@require_safe
+def live(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    """Polled while it is under way; the answer after its end asks for no further one."""
+    found = _rollout(get_environment(request.user, app, env), pk)
+    status = 286 if found.is_final else 200
+    return render(request, "rollouts/live.html", {**_told(found), "polled": True}, status=status)
+
+
+def _what_changes(rollout: Rollout) -> list[Line]:
+    """From what ran when it was asked for to what it delivers; nothing for a stop, start or restart."""
+    if rollout.revision is None or rollout.kind not in ("apply", "roll-back"):
+        return []
+    wanted = rollout.revision.frozen
+    before = rollout.previous.frozen if rollout.previous else nothing(wanted)
+    return lines(rollout.environment, changes(before, wanted))
+
+
+@require_POST
+def cancel(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    found = _rollout(get_environment(request.user, app, env, to=Right.APPLY), pk)
+    try:
+        actions.cancel(rollout=found, by=request.user)
+    except Refused as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("Cancelled; nothing was changed."))
+    return redirect(found)
+
+
+def _frozen(environment: Environment, revision: Revision) -> dict[str, Any]:
+    """What a revision's page and the page for going back to it say."""
+    content, destination = revision.frozen, standing(environment)
+    names = dict(ClientCertificate.objects.filter(environment=environment).values_list("slug", "name"))
+    line = _revision_line(revision, destination.destination)
+    return {
+        "section": "applications",
+        "environment": environment,
+        "standing": destination,
+        "revision": revision,
+        "line": line,
+        "entries": revision.entries.select_related("version__certificate__environment__application"),
+        "pins": [(pin, WORDS.get(pin.kind, pin.kind).lower(), _sent(pin.slug, names)) for pin in content.pins],
+        "settings": [(words, getattr(content, name)) for name, words in SETTING_WORDS.items()],
+        "lines": lines(environment, changes(destination.running, content)),
+    }
+
+
+def _sent(slug: str | None, names: dict[str, str]) -> Side:
+    return sent(slug or "", names)
+
+
+@require_safe
+def revision(request: HttpRequest, app: str, env: str, number: int) -> HttpResponse:
+    environment = get_environment(request.user, app, env)
+    found = get_object_or_404(environment.revisions.prefetch_related("rollouts"), number=number)
+    its = list(found.rollouts.select_related("revision", "previous"))
+    context = {**_frozen(environment, found), "its_rollouts": rollout_lines(its, environment)}
+    return render(request, "rollouts/revision.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def roll_back(request: HttpRequest, app: str, env: str, number: int) -> HttpResponse:
+    environment = get_environment(request.user, app, env, to=Right.APPLY)
+    found = get_object_or_404(environment.revisions.prefetch_related("rollouts"), number=number)
+    form = ReasonForm(request.POST if request.method == "POST" else None)
+    if form.is_bound and form.is_valid():
+        try:
+            made = actions.roll_back(environment=environment, revision=found, by=request.user, **form.cleaned_data)
+        except Refused as error:
+            if active := actions.active_rollout(environment):
+                messages.info(request, str(error))
+                return redirect(active)
+            refused(form, error)
+        else:
+            return redirect(made)
+    context = {**_frozen(environment, found), "form": form}
+    return render(request, "rollouts/roll_back.html", context, status=422 if form.is_bound else 200)
