@@ -62,7 +62,7 @@ def run(arguments: Sequence[str]) -> NoReturn:
 
 
 def test(arguments: Sequence[str]) -> int:
-    """All tests but the long ones; with arguments, what pytest makes of them, without the checks before."""
+    """The checks and all tests but the long ones; with arguments, only what pytest makes of them."""
     need(
         {
             "python3-venv": can_make_venv,
@@ -72,9 +72,11 @@ def test(arguments: Sequence[str]) -> int:
         }
     )
     install("dev")
-    if not arguments and (failed := check(())):
-        return failed
-    return call([PYTHON, "-m", "pytest", "-n", "2", "--dist", "loadgroup", *arguments])
+    checks = 0 if arguments else check(())
+    tests = call([PYTHON, "-m", "pytest", "-n", "2", "--dist", "loadgroup", *arguments])
+    if checks:
+        say("The checks failed; what they found stands above the tests")
+    return tests or checks
 
 
 def check(_: Sequence[str]) -> int:

@@ -34,7 +34,9 @@ def compare(old: Version, new: Version) -> list[Pair]:
         _text(_("Issuer"), old.issuer, new.issuer, _("another issuer")),
         _names(old, new),
         _key(old, new),
-        Pair(_("Serial number"), old.serial, new.serial, _("another one") if old.serial != new.serial else "", mono=True),
+        Pair(
+            _("Serial number"), old.serial, new.serial, _("another one") if old.serial != new.serial else "", mono=True
+        ),
         _expiry(old, new),
         Pair(_("SHA-256"), old.sha256, new.sha256, _("another one") if old.sha256 != new.sha256 else "", mono=True),
     ]

@@ -20,7 +20,7 @@ from certificates.models import ClientCertificate, Pin, Version
 from environments.models import Environment
 
 # A spreadsheet takes a cell that begins with one of these for a formula (OWASP, CSV injection).
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
 
 # What a warning is called in a chip, where its sentence has no room.
 SHORT_WARNINGS = {
@@ -88,7 +88,7 @@ def rows(environment: Environment) -> tuple[list[Row], list[Pin]]:
         certificate.environment = environment
     for pin in pins:
         pin.environment = environment
-        if pin.certificate_id is not None:
+        if pin.certificate_id in by_id:
             pin.certificate = by_id[pin.certificate_id]
         of[pin.certificate_id].append(pin)
     return [Row(c, number, of[c.pk]) for number, c in enumerate(certificates, start=1)], pins

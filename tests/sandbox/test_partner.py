@@ -96,7 +96,18 @@ def test_a_stranger_who_called_the_open_host_is_still_a_stranger_to_the_bank(par
 @BOTH_VERSIONS
 def test_whoever_signed_a_certificate_with_its_own_key_is_a_stranger_to_the_bank(partner, tls, tmp_path):
     file, certificate = tmp_path / "self-signed.pem", tmp_path / "certificate.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=Payments".split()
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=Payments",
+    ]
     subprocess.run([*command, "-keyout", file, "-out", certificate], check=True, capture_output=True, timeout=20)
     file.write_bytes(file.read_bytes() + certificate.read_bytes())
 

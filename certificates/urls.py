@@ -1,0 +1,21 @@
+from django.urls import path
+
+from certificates.views import certificate, network, pins, uploads
+
+urlpatterns = [
+    path("", network.network, name="network"),
+    path("certificates.csv", network.certificates_csv, name="certificates-csv"),
+    path("certificates/new/", uploads.certificate_new, name="certificate-new"),
+    path("certificates/<uuid:pk>/", certificate.certificate, name="certificate"),
+    path("certificates/<uuid:pk>/renew/", uploads.certificate_renew, name="certificate-renew"),
+    path("certificates/<uuid:pk>/rename/", certificate.certificate_rename, name="certificate-rename"),
+    path("certificates/<uuid:pk>/switch/", certificate.certificate_switch, name="certificate-switch"),
+    path("certificates/<uuid:pk>/move/", network.certificate_move, name="certificate-move"),
+    path("certificates/<uuid:pk>/remove/", certificate.certificate_remove, name="certificate-remove"),
+    path("certificates/<uuid:pk>/versions/<int:number>/use/", certificate.version_use, name="version-use"),
+    path("drafts/<uuid:pk>/", uploads.draft, name="draft"),
+    path("pins/new/", pins.pin_new, name="pin-new"),
+    path("pins/interpret/", pins.pin_interpret, name="pin-interpret"),
+    path("pins/<uuid:pk>/", pins.pin_edit, name="pin-edit"),
+    path("pins/<uuid:pk>/remove/", pins.pin_remove, name="pin-remove"),
+]

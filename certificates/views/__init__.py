@@ -1,0 +1,1 @@
+"""The pages of the Network tab: the list, uploads, a certificate, pins."""

@@ -1,0 +1,139 @@
+"""One certificate: its page, and what can be done to it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from certificates import actions, listing
+from certificates.activity import activity
+from certificates.dialects import dialect_of
+from certificates.forms import DescribeForm
+from certificates.models import ClientCertificate, Version
+from certificates.views.fetching import get_certificate, page
+from environments.access import Right, sentence_for, visible_environments
+from environments.forms import refused
+from environments.refusals import Refused
+
+get_or_post = require_http_methods(["GET", "HEAD", "POST"])
+
+
+@require_safe
+def certificate(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    shown = get_certificate(request.user, app, env, pk, to=Right.VIEW)
+    environment, version = shown.environment, shown.in_use
+    pins = list(shown.pins.all())
+    others = environment.certificates.filter(removed_at=None)
+    may_change = Right.CERTIFICATES in environment.rights and shown.removed_at is None
+    return page(
+        request,
+        "certificate",
+        environment=environment,
+        certificate=shown,
+        version=version,
+        versions=list(shown.versions.all()),
+        pins=pins,
+        position=others.filter(position__lte=shown.position).count(),
+        total=others.count(),
+        status=listing.status_of(shown, pinned=bool(pins)),
+        warnings=listing.warned(version) if version else [],
+        elsewhere=_elsewhere(request, shown, version) if version else [],
+        activity=activity(shown),
+        may_change=may_change,
+        who_may="" if may_change else sentence_for(Right.CERTIFICATES, environment),
+    )
+
+
+def _elsewhere(request: HttpRequest, shown: ClientCertificate, version: Version) -> list[ClientCertificate]:
+    """Other certificates that this person may see and that use the same file, at most twenty."""
+    found = ClientCertificate.objects.filter(
+        in_use__sha256=version.sha256, removed_at=None, environment__in=visible_environments(request.user)
+    ).exclude(pk=shown.pk)
+    return list(
+        found.select_related("environment__application").order_by("environment__application__name", "name")[:20]
+    )
+
+
+@get_or_post
+def certificate_rename(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    certificate = get_certificate(request.user, app, env, pk)
+    fields = ("name", "contact", "how_to_renew")
+    form = DescribeForm(request.POST or None, initial={field: getattr(certificate, field) for field in fields})
+    before = certificate.name
+    if form.is_bound and form.is_valid():
+        try:
+            actions.edit(certificate=certificate, by=request.user, **form.cleaned_data)
+        except Refused as error:
+            certificate.name = before
+            refused(form, error)
+        else:
+            messages.success(request, _("Saved. What runs does not change."))
+            return redirect(certificate)
+    context = {"environment": certificate.environment, "certificate": certificate, "form": form}
+    return page(request, "describe", status=422 if form.is_bound else 200, **context)
+
+
+@require_POST
+def certificate_switch(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    certificate = get_certificate(request.user, app, env, pk)
+    pins = certificate.pins.count()
+    if request.POST.get("enabled") == "yes":
+        actions.enable(certificate=certificate, by=request.user)
+        messages.success(request, _("Enabled %(name)s. It is not running yet.") % {"name": certificate})
+    else:
+        actions.disable(certificate=certificate, by=request.user)
+        words = ngettext(
+            "Disabled %(name)s. The next apply leaves it and its pin out.",
+            "Disabled %(name)s. The next apply leaves it and its %(n)d pins out.",
+            pins,
+        )
+        messages.success(
+            request,
+            (words if pins else _("Disabled %(name)s. The next apply leaves it out."))
+            % {"name": certificate, "n": pins},
+        )
+    return redirect(certificate)
+
+
+@require_POST
+def version_use(request: HttpRequest, app: str, env: str, pk: UUID, number: int) -> HttpResponse:
+    certificate = get_certificate(request.user, app, env, pk)
+    version: Version = get_object_or_404(certificate.versions, number=number)
+    version.certificate = certificate
+    try:
+        actions.use_version(version=version, by=request.user)
+    except Refused as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("Version %(n)d goes with the next apply.") % {"n": version.number})
+    return redirect(certificate)
+
+
+@get_or_post
+def certificate_remove(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    certificate = get_certificate(request.user, app, env, pk)
+    sentence = ""
+    if request.method == "POST":
+        try:
+            actions.remove(certificate=certificate, by=request.user)
+        except Refused as error:
+            sentence = str(error)
+        else:
+            messages.success(request, _("Removed %(name)s. The next apply takes it out.") % {"name": certificate})
+            return redirect("network", app, env)
+    return page(
+        request,
+        "remove",
+        status=422 if sentence else 200,
+        environment=certificate.environment,
+        certificate=certificate,
+        pins=list(certificate.pins.all()),
+        sentence=sentence,
+        order_matters=dialect_of(certificate.environment.runtime).order_matters,
+    )

@@ -1,0 +1,147 @@
+"""Pins: typed, interpreted while typing, saved, removed."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods
+
+from certificates import actions
+from certificates.dialects import dialect_of
+from certificates.forms import NEVER, PinForm
+from certificates.models import ClientCertificate, Pin
+from certificates.targets import WORDS
+from certificates.views.fetching import get_pin, page
+from environments.access import Right, get_environment
+from environments.forms import refused
+from environments.models import Environment
+from environments.refusals import Refused
+
+get_or_post = require_http_methods(["GET", "HEAD", "POST"])
+
+
+@get_or_post
+def pin_new(request: HttpRequest, app: str, env: str) -> HttpResponse:
+    environment = get_environment(request.user, app, env, to=Right.CERTIFICATES)
+    asked_for = request.GET.get("certificate", "")
+    form = PinForm(
+        environment,
+        request.POST or None,
+        initial={"certificate": asked_for, "target": request.GET.get("target", "")},
+        interpret=environment.url("pin-interpret"),
+    )
+    back = form.certificates.get(asked_for)
+    if form.is_bound and form.is_valid() and (saved := _save(form, environment, None, request.user)):
+        messages.success(request, told(saved))
+        return redirect(back) if back else redirect("network", app, env)
+    context: dict[str, Any] = {"environment": environment, "form": form, "back": back}
+    context |= meaning(environment, form.data, None) if form.is_bound else {}
+    return page(request, "pin", status=422 if form.is_bound else 200, **context)
+
+
+@get_or_post
+def pin_edit(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    pin = get_pin(request.user, app, env, pk)
+    environment = pin.environment
+    initial = {"target": pin.key, "kind": pin.kind, "certificate": str(pin.certificate_id or NEVER), "note": pin.note}
+    form = PinForm(
+        environment, request.POST or None, initial=initial, interpret=f"{environment.url('pin-interpret')}?pin={pk}"
+    )
+    if form.is_bound and form.is_valid() and (saved := _save(form, environment, pin, request.user)):
+        messages.success(request, told(saved))
+        return redirect("network", app, env)
+    context = {"environment": environment, "form": form, "pin": get_pin(request.user, app, env, pk)}
+    context |= meaning(environment, form.data if form.is_bound else initial, context["pin"])
+    return page(request, "pin", status=422 if form.is_bound else 200, **context)
+
+
+def _save(form: PinForm, environment: Environment, pin: Pin | None, by: Any) -> Pin | None:
+    """The pin as it is now; None where it was refused, with the sentence in the form."""
+    given = form.cleaned_data
+    choice: dict[str, Any] = {"certificate": form.chosen, "note": given["note"], "by": by}
+    try:
+        target = actions.read_target(
+            environment=environment, text=given["target"], kind=given["kind"], never=form.chosen is None
+        )
+        if pin is None:
+            return actions.pin(environment=environment, target=target, **choice)
+        actions.change_pin(pin=pin, target=target, **choice)
+    except Refused as error:
+        refused(form, error)
+        return None
+    return pin
+
+
+def told(pin: Pin) -> str:
+    """“Pinned api.example.com to Bank payments. It is not running yet.”"""
+    if pin.certificate is None:
+        return _("%(key)s is never sent a certificate. It is not running yet.") % {"key": pin.key}
+    if not pin.certificate.enabled:
+        words = _("Pinned %(key)s to %(name)s, which is disabled; the pin counts once it is enabled.")
+    else:
+        words = _("Pinned %(key)s to %(name)s. It is not running yet.")
+    return words % {"key": pin.key, "name": pin.certificate}
+
+
+@get_or_post
+def pin_interpret(request: HttpRequest, app: str, env: str) -> HttpResponse:
+    """A fragment for the editor: what the typed text means to this runtime, and what saving it would change."""
+    environment = get_environment(request.user, app, env, to=Right.CERTIFICATES)
+    pin = environment.pins.filter(pk=pk).select_related("certificate").first() if (pk := _uuid(request)) else None
+    context = {"environment": environment, **meaning(environment, request.POST or request.GET, pin)}
+    return render(request, "certificates/meaning.html", context)
+
+
+def meaning(environment: Environment, typed: Any, pin: Pin | None) -> dict[str, Any]:
+    """What the editor says below its fields: interpretation or refusal, before and after."""
+    text, chosen = str(typed.get("target") or ""), str(typed.get("certificate") or "")
+    if not text.strip():
+        return {}
+    never = chosen == NEVER
+    try:
+        target = actions.read_target(environment=environment, text=text, kind=typed.get("kind") or None, never=never)
+    except Refused as error:
+        return {"problem": str(error)}
+    other = environment.pins.filter(key=target.key).exclude(pk=pin.pk if pin else None)
+    certificates = {str(c.pk): c for c in environment.certificates.filter(removed_at=None)}
+    return {
+        "read": target,
+        "other": other.select_related("certificate").first(),
+        "before": pin,
+        "never": never,
+        "chosen": certificates.get(chosen),
+        "any_other": any_other(environment, certificates.values()),
+    }
+
+
+def any_other(environment: Environment, certificates: Any = None) -> str:
+    """The dialect's words for a server without a pin here."""
+    if certificates is None:
+        certificates = environment.certificates.filter(removed_at=None)
+    count = sum(1 for c in certificates if isinstance(c, ClientCertificate) and c.enabled and c.in_use_id)
+    return dialect_of(environment.runtime).words_for_any_other(count)
+
+
+def _uuid(request: HttpRequest) -> UUID | None:
+    try:
+        return UUID(request.GET.get("pin", ""))
+    except ValueError:
+        return None
+
+
+@get_or_post
+def pin_remove(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    pin = get_pin(request.user, app, env, pk)
+    if request.method == "POST":
+        key = pin.key
+        actions.unpin(pin=pin, by=request.user)
+        messages.success(request, _("Removed the pin of %(key)s. It still runs until the next apply.") % {"key": key})
+        return redirect("network", app, env)
+    environment = pin.environment
+    context = {"environment": environment, "pin": pin, "kind": WORDS.get(pin.kind, pin.kind)}
+    return page(request, "unpin", **context, any_other=any_other(environment))

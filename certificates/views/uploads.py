@@ -1,0 +1,189 @@
+"""The way of one .pfx on the pages: the file, its password, the preview, the confirmation."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_http_methods
+
+from certificates import actions
+from certificates.comparison import compare
+from certificates.diagnosis import Refusal
+from certificates.forms import ConfirmForm, PasswordForm, UploadForm
+from certificates.listing import warned
+from certificates.models import ClientCertificate, Draft, Version
+from certificates.views.fetching import get_certificate, page
+from environments.access import Right, get_environment
+from environments.forms import refused
+from environments.models import Environment
+from environments.refusals import Refused
+
+get_or_post = require_http_methods(["GET", "HEAD", "POST"])
+
+# The file may be fine: another password, or another minute, can open it.
+WORTH_ANOTHER_TRY = {"busy", "too_slow", "reader_stopped"}
+
+
+@sensitive_post_parameters("password")
+@get_or_post
+def certificate_new(request: HttpRequest, app: str, env: str) -> HttpResponse:
+    environment = get_environment(request.user, app, env, to=Right.CERTIFICATES)
+    form = UploadForm(request.POST or None, request.FILES or None)
+    return _upload(request, environment, None, form)
+
+
+@sensitive_post_parameters("password")
+@get_or_post
+def certificate_renew(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    certificate = get_certificate(request.user, app, env, pk)
+    form = UploadForm(request.POST or None, request.FILES or None, renewal=True)
+    return _upload(request, certificate.environment, certificate, form)
+
+
+@sensitive_variables("form", "file")
+def _upload(
+    request: HttpRequest, environment: Environment, certificate: ClientCertificate | None, form: UploadForm
+) -> HttpResponse:
+    if form.is_bound and form.is_valid():
+        file: UploadedFile = form.cleaned_data["file"]
+        try:
+            draft = actions.keep_draft(
+                environment=environment,
+                certificate=certificate,
+                file=file.read(),
+                file_name=file.name or "",
+                session_key=_session(request),
+                by=request.user,
+            )
+        except Refusal as refusal:
+            refused(form, _beside(refusal))
+        else:
+            return _read(request, draft, form.cleaned_data["password"], form.cleaned_data.get("name", ""))
+    status = 422 if form.is_bound else 200
+    return page(request, "upload", status=status, environment=environment, certificate=certificate, form=form)
+
+
+@sensitive_variables("password")
+def _read(request: HttpRequest, draft: Draft, password: str, name: str) -> HttpResponse:
+    """On to the preview; or the password once more; or, where no password would help, the file once more."""
+    try:
+        actions.read_draft(draft=draft, password=password, by=request.user)
+    except (Refusal, Refused) as error:
+        if error.field == "password" or getattr(error, "code", "") in WORTH_ANOTHER_TRY:
+            again = PasswordForm({"name": name})
+            again.full_clean()
+            again.add_error("password", str(error))
+            return _ask_again(request, draft, again, status=422)
+        actions.drop_draft(draft=draft, by=request.user)
+        upload = UploadForm({"name": name}, renewal=draft.certificate is not None)
+        upload.errors["file"] = upload.error_class([str(error)])
+        context = {"environment": draft.environment, "certificate": draft.certificate, "form": upload}
+        return page(request, "upload", status=422, **context)
+    address = draft.environment.url("draft", draft.pk)
+    return redirect(f"{address}?{urlencode({'name': name})}" if name else address)
+
+
+@sensitive_post_parameters("password")
+@get_or_post
+def draft(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    """Where an upload stands: its password is asked for again, or it is shown to be confirmed."""
+    environment = get_environment(request.user, app, env, to=Right.CERTIFICATES)
+    try:
+        kept = actions.open_draft(draft_id=pk, environment=environment, session_key=_session(request), by=request.user)
+    except Refused as error:
+        messages.error(request, str(error))
+        return redirect("network", app, env)
+    kept.environment = environment
+    if "cancel" in request.POST:
+        actions.drop_draft(draft=kept, by=request.user)
+        messages.info(request, _("Cancelled; nothing was added."))
+        return redirect("network", app, env)
+    if kept.is_read:
+        return _preview(request, kept)
+    form = PasswordForm(request.POST or None, initial={"name": request.GET.get("name", "")})
+    if form.is_bound and form.is_valid():
+        return _read(request, kept, form.cleaned_data["password"], form.cleaned_data["name"])
+    return _ask_again(request, kept, form)
+
+
+def _ask_again(request: HttpRequest, draft: Draft, form: PasswordForm, *, status: int = 200) -> HttpResponse:
+    return page(request, "password", status=status, environment=draft.environment, draft=draft, form=form)
+
+
+def _preview(request: HttpRequest, draft: Draft) -> HttpResponse:
+    version, certificate = draft.version(), draft.certificate
+    warnings = warned(version)
+    form = ConfirmForm(
+        request.POST or None,
+        renewal=certificate is not None,
+        warned=bool(warnings),
+        initial={"name": request.GET.get("name") or suggested_name(draft, version)},
+    )
+    if form.is_bound and form.is_valid():
+        try:
+            return _confirm(request, draft, form)
+        except Refused as error:
+            refused(form, error)
+    return page(
+        request,
+        "preview",
+        status=422 if form.is_bound else 200,
+        environment=draft.environment,
+        draft=draft,
+        version=version,
+        certificate=certificate,
+        warnings=warnings,
+        notes=[w["sentence"] for w in version.warnings if not w.get("confirm", True)],
+        same=[] if certificate else same_here(draft.environment, version),
+        pairs=compare(certificate.in_use, version) if certificate and certificate.in_use else [],
+        form=form,
+    )
+
+
+def _confirm(request: HttpRequest, draft: Draft, form: ConfirmForm) -> HttpResponse:
+    given: dict[str, Any] = form.cleaned_data
+    confirmed = given.get("confirmed", False)
+    if draft.certificate is None:
+        certificate = actions.add_draft(draft=draft, name=given["name"], confirmed=confirmed, by=request.user)
+        messages.success(request, _("Added %(name)s. Pin it to the services it is meant for.") % {"name": certificate})
+        return redirect(certificate)
+    now = given["use"] == "now"
+    version = actions.renew_with_draft(draft=draft, in_use=now, confirmed=confirmed, by=request.user)
+    words = _("Version %(n)d goes with the next apply.") if now else _("Version %(n)d is kept ready.")
+    messages.success(request, words % {"n": version.number})
+    return redirect(draft.certificate)
+
+
+def suggested_name(draft: Draft, version: Version) -> str:
+    """The common name, else the file's name; numbered where the environment has one of this name."""
+    stem = version.common_name or PurePath(draft.file_name).stem or _("Client certificate")
+    taken = {
+        name.lower() for name in draft.environment.certificates.filter(removed_at=None).values_list("name", flat=True)
+    }
+    name, number = stem, 2
+    while name.lower() in taken:
+        name, number = f"{stem} ({number})", number + 1
+    return name
+
+
+def same_here(environment: Environment, version: Version) -> list[str]:
+    """The names of certificates here that have this very certificate already."""
+    certificates = environment.certificates.filter(removed_at=None, versions__sha256=version.sha256)
+    return list(certificates.values_list("name", flat=True))
+
+
+def _beside(refusal: Refusal) -> Refused:
+    return Refused(str(refusal), field=refusal.field)
+
+
+def _session(request: HttpRequest) -> str:
+    return request.session.session_key or ""

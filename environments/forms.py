@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext as _now
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+from environments.access import ROLES
+from environments.models import Environment, Person
+from environments.refusals import Refused
+
+
+def refused(form: forms.Form, error: Refused) -> None:
+    """Puts an action's sentence beside the field that it names, or above the form where the form has no such field."""
+    form.add_error(error.field if error.field in form.fields else None, str(error))
+
+
+class RenameForm(forms.Form):
+    name = forms.CharField(
+        label=_("Name"), max_length=200, error_messages={"required": _("Give the application a name.")}
+    )
+
+
+class ApplicationForm(RenameForm):
+    slug = forms.CharField(
+        label=_("Short form"),
+        max_length=50,
+        required=False,
+        help_text=_("Stands in addresses and commands, like “invoicing”. Never changes; left empty, it follows from above."),
+    )
+
+
+class NewEnvironmentForm(forms.Form):
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=200,
+        help_text=_("Test, Acceptance, Production, or any other."),
+        error_messages={"required": _("Give the environment a name.")},
+    )
+    production = forms.BooleanField(
+        label=_("This is production"), required=False, help_text=_("Wears a badge on every page.")
+    )
+    runtime_version = forms.CharField(
+        label=_("Runtime version"),
+        max_length=40,
+        required=False,
+        help_text=_("Of the Mendix runtime, like 10.12.3. It decides which kinds of pins are known there."),
+    )
+
+
+class MemberForm(forms.Form):
+    """Validates to what `actions.add_member` takes."""
+
+    person = forms.CharField(
+        label=_("Person"),
+        max_length=150,
+        help_text=_("The name that the person signs in with."),
+        widget=forms.TextInput(attrs={"list": "people", "autocomplete": "off", "autocapitalize": "none"}),
+        error_messages={"required": _("Type the name that the person signs in with.")},
+    )
+    environment = forms.ChoiceField(label=_("Where"), required=False)
+    role = forms.ChoiceField(
+        label=_("Role"),
+        widget=forms.RadioSelect,
+        choices=[(role.kind, role.title) for role in ROLES.values()],
+        error_messages={"required": _("Choose one of the roles.")},
+    )
+
+    def __init__(self, environments: list[Environment], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.places = {str(environment.pk): environment for environment in environments}
+        self.fields["environment"].choices = [  # type: ignore[attr-defined]
+            ("", pgettext_lazy("a role in", "All environments")),
+            *((key, environment.name) for key, environment in self.places.items()),
+        ]
+
+    def clean_person(self) -> Person:
+        person = Person.objects.filter(username__iexact=self.cleaned_data["person"], is_active=True).first()
+        if person is None:
+            raise forms.ValidationError(
+                _now("Nobody signs in with this name; an installation owner can add them under People.")
+            )
+        return person
+
+    def clean_environment(self) -> Environment | None:
+        return self.places.get(self.cleaned_data["environment"])
+
+
+class PersonForm(forms.Form):
+    username = forms.CharField(
+        label=_("Sign-in name"),
+        max_length=150,
+        help_text=_("Letters, digits and @ . + - _; small and capital letters count as the same."),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none"}),
+        error_messages={"required": _("Give the person a name to sign in with.")},
+    )
+    full_name = forms.CharField(
+        label=_("Full name"), max_length=150, required=False, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+    email = forms.EmailField(
+        label=_("E-mail"), required=False, widget=forms.EmailInput(attrs={"autocomplete": "off"})
+    )
+    owner = forms.BooleanField(
+        label=_("Installation owner"),
+        required=False,
+        help_text=_("May do everything in every application, and adds people."),
+    )

@@ -1,0 +1,124 @@
+"""What needs a person, worst first: certificates that end, apps that do not run what they should, changes that wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from certificates.models import ClientCertificate, Version
+from environments.access import Right, rights_of
+from environments.models import Environment, Membership
+from portal.templatetags.page import left, moment
+from rollouts.standing import Chip, Standing
+
+# Lower is worse.
+EXPIRED, FAILED, NOT_RUNNING, NOT_YET_VALID, EXPIRING, WAITING = range(6)
+
+
+@dataclass(frozen=True)
+class Need:
+    """One line: a chip, what it concerns, a clause about it, and where to act; sorted by `rank`, then by `when`."""
+
+    rank: int
+    when: datetime
+    chip: Chip
+    what: str
+    environment: Environment
+    clause: str
+    address: str
+    button: str
+
+
+def needs(person: Any, stands: Mapping[UUID, Standing]) -> list[Need]:
+    """What needs this person in these environments: three queries, for any number of them."""
+    if not stands:
+        return []
+    rights = _rights(person, [stand.environment for stand in stands.values()])
+    found = [need for stand in stands.values() if (need := _of_app(stand, rights[stand.environment.pk]))]
+    newer = Version.objects.filter(
+        certificate=OuterRef("pk"), number__gt=OuterRef("in_use__number"), sealed__isnull=False
+    )
+    certificates = (
+        ClientCertificate.objects.filter(
+            environment__in=list(stands), enabled=True, removed_at=None, in_use__isnull=False
+        )
+        .select_related("in_use")
+        .annotate(renewal_ready=Exists(newer))
+    )
+    now = timezone.now()
+    for certificate in certificates:
+        environment = stands[certificate.environment_id].environment
+        if need := _of_certificate(certificate, environment, rights[environment.pk], now):
+            found.append(need)
+    return sorted(found, key=lambda need: (need.rank, need.when))
+
+
+def _rights(person: Any, environments: Iterable[Environment]) -> dict[UUID, frozenset[Right]]:
+    if person.is_superuser:
+        return {environment.pk: frozenset(Right) for environment in environments}
+    memberships = list(Membership.objects.filter(person=person))
+    return {
+        environment.pk: rights_of(
+            m
+            for m in memberships
+            if m.application_id == environment.application_id and m.environment_id in (None, environment.pk)
+        )
+        for environment in environments
+    }
+
+
+def _of_app(stand: Standing, rights: frozenset[Right]) -> Need | None:
+    chip, environment, last = stand.configuration, stand.environment, stand.last
+    if stand.active is not None or stand.destination is None:
+        return None
+    if chip.tone == "bad":
+        ended_badly = last is not None and last.state in ("needs_help", "rolled_back") and not stand.changed_outside
+        if last is not None and ended_badly and not _unreachable(stand):
+            address, button = environment.url("rollout", last.pk), _("See why")
+            return Need(FAILED, last.created_at, chip, "", environment, last.sentence, address, button)
+        since = stand.destination.observed_at or timezone.now()
+        clause = _("it does not answer; seen so at %(when)s") if _unreachable(stand) else _("it runs something else")
+        clause = clause % {"when": moment(since)} if _unreachable(stand) else clause
+        return Need(NOT_RUNNING, since, chip, "", environment, clause, environment.get_absolute_url(), _("Open"))
+    if stand.changes and Right.APPLY in rights:
+        address = environment.url("changes")
+        return Need(WAITING, timezone.now(), chip, "", environment, "", address, _("View changes"))
+    return None
+
+
+def _unreachable(stand: Standing) -> bool:
+    d = stand.destination
+    return d is not None and d.wanted_running and d.observed_status in ("unreachable", "stopped")
+
+
+def _of_certificate(
+    certificate: ClientCertificate, environment: Environment, rights: frozenset[Right], now: datetime
+) -> Need | None:
+    version = certificate.in_use
+    assert version is not None
+    status = version.status(now)
+    if status == "ok":
+        return None
+    if status == "expired":
+        rank, when, chip = EXPIRED, version.not_after, Chip(_("Expired"), "bad", "alert")
+        clause = _("since %(when)s") % {"when": moment(when)}
+    elif status == "not-yet-valid":
+        rank, when, chip = NOT_YET_VALID, version.not_before, Chip(_("Not yet valid"), "bad", "alert")
+        clause = _("valid from %(when)s") % {"when": moment(when)}
+    else:
+        rank, when, chip = EXPIRING, version.not_after, Chip(left(version.not_after), "warn", "clock")
+        clause = _("expires on %(when)s") % {"when": moment(when)}
+    ready = certificate.renewal_ready  # type: ignore[attr-defined]  # annotated above
+    address, button = environment.url("certificate", certificate.pk), _("Open")
+    if ready:
+        clause = _("%(clause)s; a renewal is ready") % {"clause": clause}
+    elif Right.CERTIFICATES in rights and status != "not-yet-valid":
+        address, button = environment.url("certificate-renew", certificate.pk), _("Upload renewal")
+    return Need(rank, when, chip, certificate.name, environment, clause, address, button)

@@ -1,0 +1,172 @@
+"""The audit log in words: each action's label for the filter, and its sentence, which begins after the person's name.
+
+A sentence may use the event's `subject`, and its details by their names. Where one word of the details decides what
+is said, VARIANTS names it, and the sentence of that variant wins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+from audit.models import Event
+from environments.access import ROLES, WHAT
+
+Words = str | Promise
+
+# action -> (label, sentence)
+ACTIONS: dict[str, tuple[Words, Words]] = {
+    "access.refused": (_("Access refused"), _("was not allowed to {what}")),
+    "application.created": (_("Application created"), _("created the application {subject}")),
+    "application.renamed": (_("Application renamed"), _("renamed {before} to {after}")),
+    "certificate.added": (_("Certificate added"), _("added the certificate {subject}")),
+    "certificate.described": (_("Certificate described"), _("changed contact or instructions of {subject}")),
+    "certificate.disabled": (_("Certificate disabled"), _("disabled {subject}")),
+    "certificate.enabled": (_("Certificate enabled"), _("enabled {subject}")),
+    "certificate.moved": (_("Certificate moved"), _("moved {subject} to position {position}")),
+    "certificate.refused": (_("Certificate file refused"), _("uploaded {file}, which could not be read")),
+    "certificate.removed": (_("Certificate removed"), _("removed the certificate {subject}")),
+    "certificate.renamed": (_("Certificate renamed"), _("renamed the certificate {before} to {after}")),
+    "certificate.renewed": (_("Certificate renewed"), _("uploaded a renewal of {subject}")),
+    "certificate.version-chosen": (_("Version chosen"), _("chose version {version} of {subject}")),
+    "changes.undone": (_("Changes undone"), _("undid the changes that were not running")),
+    "environment.archived": (_("Environment archived"), _("archived {subject}")),
+    "environment.brought-back": (_("Environment brought back"), _("brought {subject} back")),
+    "environment.changed": (_("Environment changed"), _("changed the settings of {subject}")),
+    "environment.created": (_("Environment created"), _("created the environment {subject}")),
+    "environment.placed": (_("Place set"), _("set {subject} to run on {place}")),
+    "export.downloaded": (_("Export downloaded"), _("downloaded the export {exporter} with its private keys")),
+    "export.opened": (_("Export opened"), _("opened {subject} in the vault")),
+    "export.refused": (_("Export refused"), _("typed a wrong password to download the export {exporter}")),
+    "key.opened": (_("Key opened"), _("opened the private key of {subject}")),
+    "member.added": (_("Member added"), _("gave {person} the role {role}")),
+    "member.removed": (_("Member removed"), _("took the role {role} from {person}")),
+    "person.created": (_("Person added"), _("added {subject}")),
+    "person.let-in": (_("Person let in"), _("let {subject} in again")),
+    "person.locked-out": (_("Person locked out"), _("locked {subject} out")),
+    "person.password-changed": (_("Password changed"), _("chose a new password")),
+    "person.password-reset": (_("Password reset"), _("gave {subject} a new one-time password")),
+    "person.sign-in-refused": (_("Sign-in refused"), _("could not sign in as {subject}")),
+    "person.signed-in": (_("Signed in"), _("signed in")),
+    "person.signed-out": (_("Signed out"), _("signed out")),
+    "pin.added": (_("Pin added"), _("pinned {target} to {certificate}")),
+    "pin.changed": (_("Pin changed"), _("changed the pin of {target} to {certificate}")),
+    "pin.removed": (_("Pin removed"), _("removed the pin of {target}")),
+    "rollout.cancelled": (_("Rollout cancelled"), _("cancelled the rollout before it began")),
+    "rollout.needs-help": (_("Rollout needs help"), _("could not bring back what ran before revision {revision}")),
+    "rollout.refused": (_("Rollout refused"), _("ended the rollout before anything was delivered")),
+    "rollout.requested": (_("Rollout asked for"), _("asked for a rollout")),
+    "rollout.rolled-back": (_("Rolled back"), _("brought back what ran before revision {revision}")),
+    "rollout.verified": (_("Rollout verified"), _("verified that revision {revision} runs")),
+}
+
+LABELS: dict[str, Words] = {action: label for action, (label, _sentence) in ACTIONS.items()}
+
+VARIANTS: dict[str, tuple[Callable[[Mapping[str, Any]], Any], dict[Any, Words]]] = {
+    "access.refused": (lambda d: d.get("right"), {"people": _("was not allowed to see or change people")}),
+    "person.created": (
+        lambda d: d.get("installation_owner"),
+        {True: _("added {subject} as an installation owner")},
+    ),
+    "pin.added": (lambda d: d.get("certificate"), {None: _("pinned {target} to never send a certificate")}),
+    "pin.changed": (
+        lambda d: d.get("certificate"),
+        {None: _("changed the pin of {target} to never send a certificate")},
+    ),
+    "rollout.requested": (
+        lambda d: d.get("kind"),
+        {
+            "apply": _("asked to apply revision {revision}"),
+            "roll-back": _("asked to roll back to revision {revision}"),
+            "restart": _("asked for a restart"),
+            "stop": _("asked to stop the app"),
+            "start": _("asked to start the app"),
+        },
+    ),
+    "rollout.verified": (
+        lambda d: d.get("kind"),
+        {
+            "restart": _("restarted the app"),
+            "stop": _("stopped the app"),
+            "start": _("started the app"),
+        },
+    ),
+    "rollout.refused": (
+        lambda d: d.get("kind"),
+        {
+            "restart": _("could not restart the app"),
+            "stop": _("could not stop the app"),
+            "start": _("could not start the app"),
+        },
+    ),
+}
+
+
+def sentence(event: Event, details: Mapping[str, Any]) -> SafeString:
+    """What was done, with the names in it emphasised; everything that an event brings is escaped.
+
+    An action that this release does not know, or whose details are not those it expects, is told by its stored name.
+    """
+    _label, words = ACTIONS.get(event.action, ("", ""))
+    if event.action in VARIANTS:
+        choose, variants = VARIANTS[event.action]
+        words = variants.get(choose(details), words)
+    names = {**details, "subject": event.subject}
+    if "role" in names:
+        names["role"] = ROLES[names["role"]].title if names["role"] in ROLES else names["role"]
+    names["what"] = {str(right): what for right, what in WHAT.items()}.get(str(details.get("right")), _("do this"))
+    emphasised = {
+        key: value if key == "what" else format_html("<b>{}</b>", value) for key, value in names.items()
+    }
+    try:
+        return format_html(str(words) or "{action}: {subject}", **emphasised, action=event.action)
+    except (KeyError, TypeError):
+        return format_html("{}: <b>{}</b>", event.action, event.subject)
+
+
+# What the details are called on the page; another key is shown as it is stored.
+DETAILS: dict[str, Words] = {
+    "address": _("Address"),
+    "after": _("After"),
+    "before": _("Before"),
+    "certificate": _("Certificate"),
+    "changed": _("Changed"),
+    "changes": _("Changes"),
+    "code": _("Reason"),
+    "content": _("Digest of the content"),
+    "exporter": _("Export"),
+    "failure": _("What went wrong"),
+    "file": _("File"),
+    "kind": _("Kind"),
+    "observed": _("Observed"),
+    "person": _("Person"),
+    "place": _("Place"),
+    "position": _("Position"),
+    "reason": pgettext_lazy("of an action", "Why"),
+    "revision": _("Revision"),
+    "right": _("Right"),
+    "role": _("Role"),
+    "sha256": "SHA-256",
+    "slot": _("Slot"),
+    "slug": _("Short form"),
+    "target": _("Target"),
+    "ticket": _("Ticket"),
+    "username": _("Sign-in name"),
+    "version": _("Version"),
+}
+
+
+def pairs(details: Mapping[str, Any]) -> list[tuple[Words, str]]:
+    """The details for reading, in the order of their names; what is empty is left out."""
+    return [
+        (DETAILS.get(key, key), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for key, value in sorted(details.items())
+        if value not in (None, "")
+    ]
