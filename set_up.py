@@ -68,12 +68,14 @@ def test(arguments: Sequence[str]) -> int:
             "python3-venv": can_make_venv,
             "chromium": lambda: bool(shutil.which("chromium")),
             "openssl": lambda: bool(shutil.which("openssl")),
+            "default-jre-headless": lambda: bool(shutil.which("keytool")),
             "fonts-dejavu-core": has_a_font,
         }
     )
     install("dev")
     checks = 0 if arguments else check(())
-    tests = call([PYTHON, "-m", "pytest", "-n", "2", "--dist", "loadgroup", *arguments])
+    # A file's tests stay together: those that need the whole product share one.
+    tests = call([PYTHON, "-m", "pytest", "-n", "2", "--dist", "loadfile", *arguments])
     if checks:
         say("The checks failed; what they found stands above the tests")
     return tests or checks

@@ -28,7 +28,9 @@ class ApplicationForm(RenameForm):
         label=_("Short form"),
         max_length=50,
         required=False,
-        help_text=_("Stands in addresses and commands, like “invoicing”. Never changes; left empty, it follows from above."),
+        help_text=_(
+            "Stands in addresses and commands, like “invoicing”. Never changes; left empty, it follows from above."
+        ),
     )
 
 
@@ -99,9 +101,7 @@ class PersonForm(forms.Form):
     full_name = forms.CharField(
         label=_("Full name"), max_length=150, required=False, widget=forms.TextInput(attrs={"autocomplete": "off"})
     )
-    email = forms.EmailField(
-        label=_("E-mail"), required=False, widget=forms.EmailInput(attrs={"autocomplete": "off"})
-    )
+    email = forms.EmailField(label=_("E-mail"), required=False, widget=forms.EmailInput(attrs={"autocomplete": "off"}))
     owner = forms.BooleanField(
         label=_("Installation owner"),
         required=False,

@@ -1,4 +1,4 @@
-"""Pages about applications and their members, and about people. What shows how an environment stands is the portal's."""
+"""Applications, their members, and people. What shows how an environment stands is the portal's."""
 
 from __future__ import annotations
 

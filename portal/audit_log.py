@@ -106,7 +106,8 @@ def _lines(events: list[Event]) -> list[Line]:
     applications = Application.objects.in_bulk(
         {event.application_id for event in events if event.application_id and not event.environment_id}
     )
-    places = {str(pk): place for pk, place in {**environments, **applications}.items()}
+    places: dict[str, Environment | Application] = {str(pk): environment for pk, environment in environments.items()}
+    places.update({str(pk): application for pk, application in applications.items()})
     lines = []
     for event in events:
         body = json.loads(event.body)

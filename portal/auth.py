@@ -60,7 +60,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
 
 
 def _sign_in(request: HttpRequest, name: str, password: str, address: str, attempt: str) -> bool:
-    """Signs in, or records that somebody could not. A name that nobody has is not written down: it may be a password."""
+    """Signs in, or records that somebody could not. An unknown name is not written down: it may be a password."""
     known = Person.objects.filter(username__iexact=Person.normalize_username(name)).first()
     # Also for an unknown name, so that it takes as long as for a known one.
     person = authenticate(request, username=known.username if known else name, password=password)
@@ -116,6 +116,8 @@ def change_password(request: HttpRequest) -> HttpResponse:
     person = request.user
     assert isinstance(person, Person)
     form = ChangePasswordForm(request.POST or None)
+    if person.must_change_password:
+        form.fields["current"].help_text = _("The one-time password that you were given.")
     if form.is_bound and form.is_valid():
         values = form.cleaned_data
         try:

@@ -122,9 +122,7 @@ def sentence(event: Event, details: Mapping[str, Any]) -> SafeString:
     if "role" in names:
         names["role"] = ROLES[names["role"]].title if names["role"] in ROLES else names["role"]
     names["what"] = {str(right): what for right, what in WHAT.items()}.get(str(details.get("right")), _("do this"))
-    emphasised = {
-        key: value if key == "what" else format_html("<b>{}</b>", value) for key, value in names.items()
-    }
+    emphasised = {key: value if key == "what" else format_html("<b>{}</b>", value) for key, value in names.items()}
     try:
         return format_html(str(words) or "{action}: {subject}", **emphasised, action=event.action)
     except (KeyError, TypeError):

@@ -16,7 +16,7 @@ from certificates.activity import activity
 from certificates.dialects import dialect_of
 from certificates.forms import DescribeForm
 from certificates.models import ClientCertificate, Version
-from certificates.views.fetching import get_certificate, page
+from certificates.views.fetching import get_certificate, page, posted
 from environments.access import Right, sentence_for, visible_environments
 from environments.forms import refused
 from environments.refusals import Refused
@@ -41,7 +41,7 @@ def certificate(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpRespo
         pins=pins,
         position=others.filter(position__lte=shown.position).count(),
         total=others.count(),
-        status=listing.status_of(shown, pinned=bool(pins)),
+        state=listing.status_of(shown, pinned=bool(pins)),
         warnings=listing.warned(version) if version else [],
         elsewhere=_elsewhere(request, shown, version) if version else [],
         activity=activity(shown),
@@ -64,7 +64,7 @@ def _elsewhere(request: HttpRequest, shown: ClientCertificate, version: Version)
 def certificate_rename(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     certificate = get_certificate(request.user, app, env, pk)
     fields = ("name", "contact", "how_to_renew")
-    form = DescribeForm(request.POST or None, initial={field: getattr(certificate, field) for field in fields})
+    form = DescribeForm(posted(request), initial={field: getattr(certificate, field) for field in fields})
     before = certificate.name
     if form.is_bound and form.is_valid():
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 
 from certificates.models import ClientCertificate, Pin
@@ -34,3 +34,8 @@ def get_pin(person: Any, app: str, env: str, pk: UUID) -> Pin:
 def page(request: HttpRequest, name: str, *, status: int = 200, **context: Any) -> HttpResponse:
     """A page of the Network tab; the frame needs its environment."""
     return render(request, f"certificates/{name}.html", {"section": "applications", **context}, status=status)
+
+
+def posted(request: HttpRequest) -> QueryDict | None:
+    """What a form is bound to: what was posted, or nothing where the page is only looked at."""
+    return request.POST if request.method == "POST" else None

@@ -15,8 +15,7 @@ from certificates import actions
 from certificates.dialects import dialect_of
 from certificates.forms import NEVER, PinForm
 from certificates.models import ClientCertificate, Pin
-from certificates.targets import WORDS
-from certificates.views.fetching import get_pin, page
+from certificates.views.fetching import get_pin, page, posted
 from environments.access import Right, get_environment
 from environments.forms import refused
 from environments.models import Environment
@@ -31,7 +30,7 @@ def pin_new(request: HttpRequest, app: str, env: str) -> HttpResponse:
     asked_for = request.GET.get("certificate", "")
     form = PinForm(
         environment,
-        request.POST or None,
+        posted(request),
         initial={"certificate": asked_for, "target": request.GET.get("target", "")},
         interpret=environment.url("pin-interpret"),
     )
@@ -50,14 +49,16 @@ def pin_edit(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse
     environment = pin.environment
     initial = {"target": pin.key, "kind": pin.kind, "certificate": str(pin.certificate_id or NEVER), "note": pin.note}
     form = PinForm(
-        environment, request.POST or None, initial=initial, interpret=f"{environment.url('pin-interpret')}?pin={pk}"
+        environment, posted(request), initial=initial, interpret=f"{environment.url('pin-interpret')}?pin={pk}"
     )
     if form.is_bound and form.is_valid() and (saved := _save(form, environment, pin, request.user)):
         messages.success(request, told(saved))
         return redirect("network", app, env)
-    context = {"environment": environment, "form": form, "pin": get_pin(request.user, app, env, pk)}
-    context |= meaning(environment, form.data if form.is_bound else initial, context["pin"])
-    return page(request, "pin", status=422 if form.is_bound else 200, **context)
+    # Afresh: a refused action may have changed what it was given.
+    stored = get_pin(request.user, app, env, pk)
+    context = meaning(environment, form.data if form.is_bound else initial, stored)
+    status = 422 if form.is_bound else 200
+    return page(request, "pin", status=status, environment=environment, form=form, pin=stored, **context)
 
 
 def _save(form: PinForm, environment: Environment, pin: Pin | None, by: Any) -> Pin | None:
@@ -92,7 +93,7 @@ def told(pin: Pin) -> str:
 def pin_interpret(request: HttpRequest, app: str, env: str) -> HttpResponse:
     """A fragment for the editor: what the typed text means to this runtime, and what saving it would change."""
     environment = get_environment(request.user, app, env, to=Right.CERTIFICATES)
-    pin = environment.pins.filter(pk=pk).select_related("certificate").first() if (pk := _uuid(request)) else None
+    pin = environment.pins.filter(pk=_uuid(request)).select_related("certificate").first()
     context = {"environment": environment, **meaning(environment, request.POST or request.GET, pin)}
     return render(request, "certificates/meaning.html", context)
 
@@ -107,11 +108,14 @@ def meaning(environment: Environment, typed: Any, pin: Pin | None) -> dict[str, 
         target = actions.read_target(environment=environment, text=text, kind=typed.get("kind") or None, never=never)
     except Refused as error:
         return {"problem": str(error)}
-    other = environment.pins.filter(key=target.key).exclude(pk=pin.pk if pin else None)
+    other = environment.pins.filter(key=target.key).select_related("certificate").first()
+    if pin and other and pin.pk == other.pk:
+        other = None
     certificates = {str(c.pk): c for c in environment.certificates.filter(removed_at=None)}
     return {
         "read": target,
-        "other": other.select_related("certificate").first(),
+        "other": other,
+        "edit": environment.url("pin-edit", other.pk) if other else "",
         "before": pin,
         "never": never,
         "chosen": certificates.get(chosen),
@@ -127,11 +131,12 @@ def any_other(environment: Environment, certificates: Any = None) -> str:
     return dialect_of(environment.runtime).words_for_any_other(count)
 
 
-def _uuid(request: HttpRequest) -> UUID | None:
+def _uuid(request: HttpRequest) -> UUID:
+    """The pin that is being edited; an id that is nobody's for a new one."""
     try:
         return UUID(request.GET.get("pin", ""))
     except ValueError:
-        return None
+        return UUID(int=0)
 
 
 @get_or_post
@@ -143,5 +148,4 @@ def pin_remove(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpRespon
         messages.success(request, _("Removed the pin of %(key)s. It still runs until the next apply.") % {"key": key})
         return redirect("network", app, env)
     environment = pin.environment
-    context = {"environment": environment, "pin": pin, "kind": WORDS.get(pin.kind, pin.kind)}
-    return page(request, "unpin", **context, any_other=any_other(environment))
+    return page(request, "unpin", environment=environment, pin=pin, any_other=any_other(environment))

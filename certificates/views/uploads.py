@@ -21,7 +21,7 @@ from certificates.diagnosis import Refusal
 from certificates.forms import ConfirmForm, PasswordForm, UploadForm
 from certificates.listing import warned
 from certificates.models import ClientCertificate, Draft, Version
-from certificates.views.fetching import get_certificate, page
+from certificates.views.fetching import get_certificate, page, posted
 from environments.access import Right, get_environment
 from environments.forms import refused
 from environments.models import Environment
@@ -37,7 +37,7 @@ WORTH_ANOTHER_TRY = {"busy", "too_slow", "reader_stopped"}
 @get_or_post
 def certificate_new(request: HttpRequest, app: str, env: str) -> HttpResponse:
     environment = get_environment(request.user, app, env, to=Right.CERTIFICATES)
-    form = UploadForm(request.POST or None, request.FILES or None)
+    form = UploadForm(posted(request), request.FILES or None)
     return _upload(request, environment, None, form)
 
 
@@ -45,7 +45,7 @@ def certificate_new(request: HttpRequest, app: str, env: str) -> HttpResponse:
 @get_or_post
 def certificate_renew(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     certificate = get_certificate(request.user, app, env, pk)
-    form = UploadForm(request.POST or None, request.FILES or None, renewal=True)
+    form = UploadForm(posted(request), request.FILES or None, renewal=True)
     return _upload(request, certificate.environment, certificate, form)
 
 
@@ -109,7 +109,7 @@ def draft(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
         return redirect("network", app, env)
     if kept.is_read:
         return _preview(request, kept)
-    form = PasswordForm(request.POST or None, initial={"name": request.GET.get("name", "")})
+    form = PasswordForm(posted(request), initial={"name": request.GET.get("name", "")})
     if form.is_bound and form.is_valid():
         return _read(request, kept, form.cleaned_data["password"], form.cleaned_data["name"])
     return _ask_again(request, kept, form)
@@ -123,7 +123,7 @@ def _preview(request: HttpRequest, draft: Draft) -> HttpResponse:
     version, certificate = draft.version(), draft.certificate
     warnings = warned(version)
     form = ConfirmForm(
-        request.POST or None,
+        posted(request),
         renewal=certificate is not None,
         warned=bool(warnings),
         initial={"name": request.GET.get("name") or suggested_name(draft, version)},

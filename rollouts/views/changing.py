@@ -16,7 +16,7 @@ from rollouts import actions, authors
 from rollouts.differences import Line, lines
 from rollouts.forms import ApplyForm, AskForm, UndoForm
 from rollouts.models import Rollout
-from rollouts.standing import Standing, standing, usual_downtime, worker_is_silent
+from rollouts.standing import Standing, standing, usual_downtime
 
 get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 
@@ -75,8 +75,6 @@ def _already(environment: Environment, shown: str) -> Rollout | None:
 def _follow(request: HttpRequest, rollout: Rollout, sentence: str = "") -> HttpResponse:
     if sentence:
         messages.info(request, sentence)
-    elif worker_is_silent():
-        messages.info(request, _("Asked for. It waits for a worker, and runs as soon as one comes."))
     return redirect(rollout)
 
 

@@ -28,6 +28,8 @@ def export(request: HttpRequest, app: str, env: str) -> HttpResponse:
     environment = get_environment(request.user, app, env, to=Right.EXPORT if posted else Right.VIEW)
     chosen = ExportForm(_choices(request, environment))
     chosen.full_clean()
+    # Shown for mendix-settings only, which cannot be written without one; its sentence says so better than a field's.
+    chosen.fields["folder"].required = True
     exporter = chosen.cleaned_data.get("exporter") or next(iter(exporters.EXPORTERS))
     folder = chosen.cleaned_data.get("folder", "")
     form = DownloadForm(request.POST if posted else None)
@@ -51,7 +53,8 @@ def export(request: HttpRequest, app: str, env: str) -> HttpResponse:
         "may_export": Right.EXPORT in environment.rights,
         "who_may": "" if Right.EXPORT in environment.rights else sentence_for(Right.EXPORT, environment),
     }
-    context["preview"] = _preview(environment, exporter, folder, chosen)
+    asked = posted or "folder" in request.GET or bool(folder)
+    context["preview"] = _preview(environment, exporter, folder, chosen if asked else None)
     return render(request, "rollouts/export.html", context, status=422 if posted else 200)
 
 
@@ -64,11 +67,13 @@ def _choices(request: HttpRequest, environment: Environment) -> dict[str, str]:
     }
 
 
-def _preview(environment: Environment, exporter: str, folder: str, chosen: ExportForm) -> Preview | None:
+def _preview(environment: Environment, exporter: str, folder: str, chosen: ExportForm | None) -> Preview | None:
+    """None where it cannot be written; says why beside the field, once somebody has had a chance to fill it in."""
     try:
         return preview(current.content(environment), exporter=exporter, base_folder=folder)
     except exporters.ExportError as error:
-        chosen.add_error("folder" if exporter == "mendix-settings" else None, str(error))
+        if chosen is not None:
+            chosen.add_error("folder" if exporter == "mendix-settings" else None, str(error))
         return None
 
 

@@ -393,6 +393,13 @@ def test_the_preview_opens_no_key_and_shows_no_password(page, environment, add_c
     assert not Event.objects.filter(action="key.opened").exists()
 
 
+def test_nobody_is_told_off_for_a_folder_before_they_could_type_one(page, environment):
+    first = page.get(environment.url("export"))
+    assert "Type the base folder; then the files stand here." in text(first)
+    assert 'class="error"' not in first.content.decode()
+    assert "The settings need the folder" in text(page.get(environment.url("export"), {"folder": ""}))
+
+
 def test_a_folder_that_the_settings_cannot_carry_is_refused_beside_the_field(page, environment, add_certificate):
     add_certificate()
     said = page.get(environment.url("export"), {"folder": "certificates"})

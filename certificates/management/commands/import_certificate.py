@@ -1,0 +1,93 @@
+"""Add a client certificate from a file, or its renewal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.views.decorators.debug import sensitive_variables
+
+from audit.actors import Actor
+from certificates import actions, pkcs12
+from certificates.diagnosis import Refusal
+from certificates.management.environment_command import MISUSE, EnvironmentCommand, read_secret
+from certificates.models import ClientCertificate
+from certificates.outline import MAX_FILE
+from environments.models import Environment
+from environments.refusals import Refused
+
+
+class Command(EnvironmentCommand):
+    """Exit 0: added. Exit 1: refused, nothing was stored. Exit 2: misuse."""
+
+    help = "Add a client certificate from a .pfx or .p12 file, or its renewal. It runs with the next apply."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("file", metavar="FILE", type=Path)
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("--name", help="its name, for a new certificate")
+        which.add_argument("--renew", metavar="NAME", help="the certificate of which this is the renewal; pins stay")
+        parser.add_argument(
+            "--password-file",
+            required=True,
+            metavar="F",
+            help="a file with the password in its first line; - reads the standard input",
+        )
+        parser.add_argument("--keep-ready", action="store_true", help="with --renew: go on with the version in use")
+        parser.add_argument("--confirm-warnings", action="store_true", help="use it although there are warnings")
+
+    @sensitive_variables()
+    def perform(self, environment: Environment, *, by: Actor, **options: Any) -> dict[str, Any]:
+        path: Path = options["file"]
+        renewed = find_certificate(environment, options["renew"]) if options["renew"] else None
+        try:
+            with path.open("rb") as opened:
+                file = opened.read(MAX_FILE + 1)
+            if len(file) > MAX_FILE:
+                raise Refusal("too_large", size=path.stat().st_size, limit=MAX_FILE)
+            password = read_secret(options["password_file"])
+        except UnicodeError:
+            self.end("The password file is not UTF-8 text; write the password into it anew.", MISUSE, options)
+        except OSError as error:
+            self.end(f"{error.filename} cannot be read: {error.strerror}.", MISUSE, options)
+        identity = pkcs12.read_in_child(file, password)
+        warnings = [w["sentence"] for w in actions.warnings_of(actions.unsaved_version(identity))]
+        if warnings and not options["confirm_warnings"]:
+            raise Refused(" ".join([*warnings, "Nothing was stored; add --confirm-warnings to use it all the same."]))
+        if renewed is not None:
+            version = actions.renew(
+                certificate=renewed,
+                identity=identity,
+                in_use=not options["keep_ready"],
+                file_name=path.name,
+                by=by,
+            )
+        else:
+            added = actions.add(
+                environment=environment, name=options["name"], identity=identity, file_name=path.name, by=by
+            )
+            assert added.in_use is not None
+            version = added.in_use
+        return {
+            "environment": options["environment"],
+            "certificate": version.certificate.name,
+            "version": version.number,
+            "in_use": version.certificate.in_use_id == version.pk,
+            "sha256": version.sha256,
+            "not_after": version.not_after.isoformat(),
+            "warnings": warnings,
+        }
+
+    def sentence(self, done: dict[str, Any]) -> str:
+        goes = "goes with the next apply" if done["in_use"] else "is kept ready"
+        return f"{done['certificate']}, version {done['version']}, {goes}; it expires on {done['not_after'][:10]}."
+
+
+def find_certificate(environment: Environment, name: str) -> ClientCertificate:
+    """The certificate of this name, in any case. Raises Refused."""
+    found = environment.certificates.filter(name__iexact=name.strip(), removed_at=None).first()
+    if found is None:
+        raise Refused(f"There is no certificate “{name}” here; look at its name on the Network page.")
+    return found

@@ -1,0 +1,48 @@
+"""Pin a service, host or client certificate identifier to a certificate, or to none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from audit.actors import Actor
+from certificates import actions
+from certificates.management.commands.import_certificate import find_certificate
+from certificates.management.environment_command import EnvironmentCommand
+from certificates.targets import KINDS
+from environments.models import Environment
+
+
+class Command(EnvironmentCommand):
+    """Exit 0: pinned. Exit 1: refused, nothing was changed. Exit 2: misuse."""
+
+    help = "Pin a target to a client certificate, or never send one. It runs with the next apply."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("target", metavar="TARGET", help="Module.WebService, api.example.com or an identifier")
+        sent = parser.add_mutually_exclusive_group(required=True)
+        sent.add_argument("--certificate", metavar="NAME", help="what the target is sent")
+        sent.add_argument("--never", action="store_true", help="never send a certificate")
+        parser.add_argument("--kind", choices=KINDS, help="recognised by the target where it is left out")
+
+    def perform(self, environment: Environment, *, by: Actor, **options: Any) -> dict[str, Any]:
+        certificate = None if options["never"] else find_certificate(environment, options["certificate"])
+        target = actions.read_target(
+            environment=environment, text=options["target"], kind=options["kind"], never=certificate is None
+        )
+        pin = actions.pin(environment=environment, target=target, certificate=certificate, by=by)
+        return {
+            "environment": options["environment"],
+            "kind": pin.kind,
+            "key": pin.key,
+            "certificate": certificate.name if certificate else None,
+            "notes": list(target.notes),
+        }
+
+    def sentence(self, done: dict[str, Any]) -> str:
+        what = f"is sent {done['certificate']}" if done["certificate"] else "is never sent a certificate"
+        return " ".join(
+            [f"{done['key']} ({done['kind']}) {what} from the next apply on.", *(f"{n}." for n in done["notes"])]
+        )
