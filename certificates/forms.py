@@ -31,7 +31,7 @@ def password_field() -> AsTyped:
         required=False,
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-        help_text=_("Used once to open the file and then forgotten."),
+        help_text=_("Used once to open the file, then forgotten. Leave it empty where the file has none."),
     )
 
 

@@ -11,6 +11,8 @@ from environments.access import ROLES
 from environments.models import Environment, Person
 from environments.refusals import Refused
 
+EVERYWHERE = "all"
+
 
 def refused(form: forms.Form, error: Refused) -> None:
     """Puts an action's sentence beside the field that it names, or above the form where the form has no such field."""
@@ -62,7 +64,7 @@ class MemberForm(forms.Form):
         widget=forms.TextInput(attrs={"list": "people", "autocomplete": "off", "autocapitalize": "none"}),
         error_messages={"required": _("Type the name that the person signs in with.")},
     )
-    environment = forms.ChoiceField(label=_("Where"), required=False)
+    environment = forms.ChoiceField(label=_("Where"))
     role = forms.ChoiceField(
         label=_("Role"),
         widget=forms.RadioSelect,
@@ -74,7 +76,7 @@ class MemberForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.places = {str(environment.pk): environment for environment in environments}
         self.fields["environment"].choices = [  # type: ignore[attr-defined]
-            ("", pgettext_lazy("a role in", "All environments")),
+            (EVERYWHERE, pgettext_lazy("a role in", "All environments")),
             *((key, environment.name) for key, environment in self.places.items()),
         ]
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from certificates.models import ClientCertificate, Version
 from environments.access import Right, rights_of
 from environments.models import Environment, Membership
-from portal.templatetags.page import left, moment
+from portal.templatetags.page import ago, left, moment
 from rollouts.standing import Chip, Standing
 
 # Lower is worse.
@@ -84,8 +84,9 @@ def _of_app(stand: Standing, rights: frozenset[Right]) -> Need | None:
             address, button = environment.url("rollout", last.pk), _("See why")
             return Need(FAILED, last.created_at, chip, "", environment, last.sentence, address, button)
         since = stand.destination.observed_at or timezone.now()
-        clause = _("it does not answer; seen so at %(when)s") if _unreachable(stand) else _("it runs something else")
-        clause = clause % {"when": moment(since)} if _unreachable(stand) else clause
+        clause = _("no answer when it was asked, %(when)s") % {"when": ago(since)}
+        if not _unreachable(stand):
+            clause = _("the app reports another configuration than the one applied from here")
         return Need(NOT_RUNNING, since, chip, "", environment, clause, environment.get_absolute_url(), _("Open"))
     if stand.changes and Right.APPLY in rights:
         address = environment.url("changes")

@@ -32,8 +32,8 @@ from rollouts.changes import Change, changes, nothing
 from rollouts.connectors import ConnectorError
 from rollouts.models import Destination, Revision, RevisionEntry, Rollout
 from rollouts.states import ACTIVE, CANCELLABLE, Kind
-from vault.errors import VaultError
 from vault import safe
+from vault.errors import VaultError
 
 log = logging.getLogger(__name__)
 

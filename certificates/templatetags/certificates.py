@@ -52,8 +52,8 @@ def certificate_chain(version: Version) -> dict[str, Any]:
 
 @register.inclusion_tag("certificates/copied.html")
 def copied(about: str, value: str) -> dict[str, Any]:
-    """A hexadecimal value with a button that copies it."""
-    return {"about": about, "value": value, "id": slugify(about)}
+    """A hexadecimal value, in whole bytes, with a button that copies it."""
+    return {"about": about, "value": f"{'0' * (len(value) % 2)}{value}", "id": slugify(about)}
 
 
 @register.filter

@@ -1,4 +1,4 @@
-"""A browser and the running product. Tests of one file share one product, so that a journey can go on where one ended."""
+"""A browser and the running product. Tests of one file share one product, so that a journey can go on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium",
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic", "--disable-sync"],
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-quic",
+                "--disable-sync",
+            ],
         )
         yield browser
         browser.close()

@@ -1,4 +1,4 @@
-"""From a downloaded .pfx to the partner naming it: the whole flow in a browser, against the product as `make run` starts it.
+"""From a downloaded .pfx to the partner naming it: the whole flow in a browser, as `make run` starts the product.
 
 The chapters are one journey, in order; what is asserted at the end of each is what the partner or the app saw.
 """
@@ -126,7 +126,7 @@ def test_3_a_renewal_waits_until_it_is_used(page: Page, product: Product, downlo
     expect(page.get_by_text("1 change is not running.")).to_be_visible()
     apply(page, re.compile("Apply 1 change and restart"), "Renewal")
     assert call(product, f"host={BANK}")["sent"]["sha256"] == renewed
-    assert partner_saw(product, BANK)["caller"]["sha256" if isinstance(partner_saw(product, BANK)["caller"], dict) else 0]
+    assert renewed in str(partner_saw(product, BANK)), "the partner's own record has the new certificate"
 
 
 def test_4_never_send_and_services_and_the_default_rule(page: Page, product: Product, downloads: Path):
@@ -155,7 +155,7 @@ def test_5_stop_and_start_both_ways(page: Page, product: Product, downloads: Pat
     page.get_by_role("link", name=re.compile(r"Start as before \(3\)")).click()
     page.get_by_role("button", name=re.compile("Start with 3")).click()
     wait_for_end(page, "Verified")
-    assert len(product.get(f"{product.app()}/status")) and product.get(f"{product.app()}/status")["certificates"] == 1
+    assert product.get(f"{product.app()}/status")["certificates"] == 1
     page.goto("/apps/invoicing/acceptance/")
     page.get_by_role("link", name="Stop", exact=True).click()
     page.get_by_role("button", name="Stop").click()

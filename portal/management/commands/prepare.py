@@ -1,4 +1,4 @@
-"""Brings the data folder and the database to what this release needs; what `run` does first, for those who run the parts."""
+"""Brings data folder and database to what this release needs: the first part of `run`, for those who run the parts."""
 
 from __future__ import annotations
 
