@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from audit import trail
@@ -39,7 +39,7 @@ def pin(
     """Pins a target to a certificate, or, with None, to *never send a certificate*."""
     _belongs(certificate, environment)
     _is_free(environment, target.key)
-    pin = Pin.objects.create(
+    pin = Pin(
         environment=environment,
         kind=target.kind,
         key=target.key,
@@ -47,6 +47,7 @@ def pin(
         note=note.strip()[:200],
         created_by=str(by),
     )
+    _save(pin, force_insert=True)
     trail.record("pin.added", by=by, subject=pin, target=pin.key, kind=pin.kind, certificate=_name(certificate))
     return pin
 
@@ -63,7 +64,7 @@ def change_pin(
         _is_free(pin.environment, target.key)
     before = {"target": pin.key, "certificate": _name(pin.certificate)}
     pin.kind, pin.key, pin.certificate, pin.note = target.kind, target.key, certificate, note
-    pin.save(update_fields=["kind", "key", "certificate", "note"])
+    _save(pin, update_fields=["kind", "key", "certificate", "note"])
     trail.record(
         "pin.changed", by=by, subject=pin, before=before, target=pin.key, kind=pin.kind, certificate=_name(certificate)
     )
@@ -74,6 +75,17 @@ def unpin(*, pin: Pin, by: Any) -> None:
     """Removes a pin; its target falls under *any other server*."""
     trail.record("pin.removed", by=by, subject=pin, target=pin.key, kind=pin.kind, certificate=_name(pin.certificate))
     pin.delete()
+
+
+def _save(pin: Pin, **how: Any) -> None:
+    """Of two people who pin the same target at once, the database lets one; the other gets the sentence."""
+    try:
+        with transaction.atomic():
+            pin.save(**how)
+    except IntegrityError:
+        raise Refused(
+            _("%(key)s is already pinned here; change that pin instead.") % {"key": pin.key}, field="target"
+        ) from None
 
 
 def _name(certificate: ClientCertificate | None) -> str | None:

@@ -155,7 +155,7 @@ def _confirm(request: HttpRequest, draft: Draft, form: ConfirmForm) -> HttpRespo
     if draft.certificate is None:
         certificate = actions.add_draft(draft=draft, name=given["name"], confirmed=confirmed, by=request.user)
         messages.success(request, _("Added %(name)s. Pin it to the services it is meant for.") % {"name": certificate})
-        return redirect(certificate)
+        return redirect(draft.environment.url("network"))
     now = given["use"] == "now"
     version = actions.renew_with_draft(draft=draft, in_use=now, confirmed=confirmed, by=request.user)
     words = _("Version %(n)d goes with the next apply.") if now else _("Version %(n)d is kept ready.")

@@ -8,6 +8,8 @@ import re
 import zipfile
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from audit.models import Event
 from certificates import actions as certificates
@@ -131,35 +133,39 @@ def test_the_chips_poll_while_something_is_under_way_and_end_by_themselves(
 
 
 def test_the_number_of_queries_of_a_page_does_not_grow_with_the_data(
-    page, environment, running_app, add_certificate, apply, owner, django_assert_max_num_queries
+    page, environment, running_app, add_certificate, apply, owner, person
 ):
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
-
     def measure() -> dict[str, int]:
+        names = ("environment", "changes", "apply", "undo", "rollouts", "export", "environment-settings")
+        addresses = {name: environment.url(name) for name in names} | {
+            "revision": environment.url("revision", Revision.objects.count()),
+            "rollout": Rollout.objects.latest("created_at").get_absolute_url(),
+        }
         found = {}
-        for name in ("environment", "changes", "apply", "undo", "rollouts", "export", "environment-settings"):
-            with CaptureQueriesContext(
-                connection,
-            ) as queries:
-                page.get(environment.url(name))
+        for name, address in addresses.items():
+            with CaptureQueriesContext(connection) as queries:
+                assert page.get(address).status_code == 200
             found[name] = len(queries)
         return found
 
+    def pin(text, certificate):
+        target = certificates.read_target(environment=environment, text=text)
+        certificates.pin(environment=environment, target=target, certificate=certificate, by=owner)
+
     add_certificate("First")
     apply()
-    add_certificate("Second")
-    few = measure()
-    for number in range(3):
-        name = f"More {number}"
-        certificate = add_certificate(name)
-        target = certificates.read_target(environment=environment, text=f"host{number}.example.com")
-        certificates.pin(environment=environment, target=target, certificate=certificate, by=owner)
+    pin("one.example.com", add_certificate("Second"))
     apply()
-    apply_again = add_certificate("Last")
-    certificates.disable(certificate=apply_again, by=owner)
+    pin("two.example.com", add_certificate("Third"))
+    few = measure()
+    person("vera", "viewer")
+    person("olga", "operator")
+    for number in range(3):
+        pin(f"host{number}.example.com", add_certificate(f"More {number}"))
+    apply()
     certificates.disable(certificate=ClientCertificate.objects.get(name="First"), by=owner)
-    add_certificate("Very last")
+    pin("three.example.com", add_certificate("Last"))
+    pin("four.example.com", add_certificate("Very last"))
     assert measure() == few
 
 
