@@ -176,6 +176,17 @@ def standings(environments: Iterable[Environment]) -> dict[UUID, Standing]:
     return stands
 
 
+def why_blocked(stand: Standing) -> Rollout | None:
+    """The last rollout that failed with what is wanted now, where that blocks it."""
+    if not stand.blocked:
+        return None
+    failed = stand.environment.rollouts.filter(state__in=("rolled_back", "needs_help"))
+    rollout = failed.filter(revision__digest=stand.wanted.digest).first()
+    if rollout is not None:
+        rollout.environment = stand.environment
+    return rollout
+
+
 def worker_is_silent() -> bool:
     """No worker has shown itself lately, so that what was asked for waits for one."""
     seen = Pulse.objects.filter(name="worker").first()

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from audit import trail
 from certificates import dialects
+from certificates.actions.slots import called
 from certificates.models import ClientCertificate, Pin
 from certificates.targets import Interpretation, TargetError, interpret
 from environments.models import Environment
@@ -45,7 +46,7 @@ def pin(
         key=target.key,
         certificate=certificate,
         note=note.strip()[:200],
-        created_by=str(by),
+        created_by=called(by),
     )
     _save(pin, force_insert=True)
     trail.record("pin.added", by=by, subject=pin, target=pin.key, kind=pin.kind, certificate=_name(certificate))

@@ -13,12 +13,13 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from audit import trail
+from audit.actors import Actor
 from certificates import pkcs12
 from certificates.content import Content
 from certificates.facts import Facts, Warning, facts, warnings
 from certificates.models import ClientCertificate, Pin, Version
 from certificates.pkcs12 import Identity
-from environments.models import Environment
+from environments.models import Environment, Person
 from environments.names import checked_name
 from environments.refusals import Refused
 from vault import safe
@@ -71,6 +72,11 @@ def judged(read: Facts) -> tuple[Warning, ...]:
     return tuple(warnings(read, now=timezone.now()))
 
 
+def called(by: Any) -> str:
+    """The name that stands beside what somebody made: a person's full name, or the name of who ran a command."""
+    return str(by) if isinstance(by, Person) else Actor.of(by).name
+
+
 def visible(text: str) -> str:
     return "".join(letter for letter in text if letter.isprintable())[:200]
 
@@ -106,7 +112,7 @@ def add_sealed(
         name=name,
         slug=_free_slug(name, slugs),
         position=_last_position(environment) + 1,
-        created_by=str(by),
+        created_by=called(by),
     )
     version = _version(certificate, facts, sealed, file_name, by)
     certificate.in_use = version
@@ -189,7 +195,7 @@ def _version(
         number=newest + 1,
         sealed=sealed,
         file_name=visible(file_name),
-        created_by=str(by),
+        created_by=called(by),
         **from_columns(facts),
     )
 
@@ -285,7 +291,7 @@ def remove(*, certificate: ClientCertificate, by: Any) -> None:
             _("“%(name)s” is pinned to %(pins)s; remove or change these pins first.")
             % {"name": certificate, "pins": ", ".join(pinned)}
         )
-    certificate.removed_at, certificate.removed_by = timezone.now(), str(by)
+    certificate.removed_at, certificate.removed_by = timezone.now(), called(by)
     certificate.save(update_fields=["removed_at", "removed_by"])
     _renumber(ClientCertificate.objects.filter(environment=certificate.environment, removed_at=None))
     trail.record("certificate.removed", by=by, subject=certificate, slot=certificate.slug)
@@ -329,7 +335,7 @@ def restore(*, environment: Environment, content: Content, versions: Mapping[str
             kind=target.kind,
             key=target.key,
             certificate=by_slug[target.slug] if target.slug else None,
-            created_by=str(by),
+            created_by=called(by),
         )
     for column in ("runtime", "runtime_version", "profile", "base_folder"):
         setattr(environment, column, getattr(content, column))

@@ -32,7 +32,7 @@ class EnvironmentCommand(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         environment = self._find(options["environment"], options)
         try:
-            done = self.perform(environment, by=Actor("command", _who()), **options)
+            done = self.perform(environment, options, by=Actor("command", _who()))
         except (Refused, Refusal, VaultError) as error:
             self.end(str(error), REFUSED, options)
         if options["json"]:
@@ -40,7 +40,7 @@ class EnvironmentCommand(BaseCommand):
         else:
             self.stdout.write(self.sentence(done))
 
-    def perform(self, environment: Environment, *, by: Actor, **options: Any) -> dict[str, Any]:
+    def perform(self, environment: Environment, options: dict[str, Any], *, by: Actor) -> dict[str, Any]:
         """Does it. Raises Refused or Refusal."""
         raise NotImplementedError
 

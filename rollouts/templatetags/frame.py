@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 from environments.access import Right, sentence_for
 from environments.models import Environment
 from rollouts import authors
-from rollouts.standing import Standing, standing, usual_downtime, worker_is_silent
+from rollouts.standing import Standing, standing, usual_downtime, why_blocked, worker_is_silent
 
 register = template.Library()
 
@@ -46,6 +46,8 @@ def environment_frame(
         "named": named(stand, context["user"]) if banner and stand.changes else "",
         "may_apply": may_apply,
         "who_may_apply": "" if may_apply else sentence_for(Right.APPLY, environment),
+        "may_undo": Right.CERTIFICATES in environment.rights,
+        "why_blocked": why_blocked(stand) if banner else None,
         "waits_for_worker": silent,
         "downtimes": usual_downtime(environment) if stand.changes else [],
     }

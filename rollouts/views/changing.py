@@ -16,7 +16,7 @@ from rollouts import actions, authors
 from rollouts.differences import Line, lines
 from rollouts.forms import ApplyForm, AskForm, UndoForm
 from rollouts.models import Rollout
-from rollouts.standing import Standing, standing, usual_downtime
+from rollouts.standing import Standing, standing, usual_downtime, why_blocked
 
 get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 
@@ -57,6 +57,7 @@ def apply(request: HttpRequest, app: str, env: str) -> HttpResponse:
         "lines": _lines(stand, request),
         "form": form,
         "downtimes": usual_downtime(environment),
+        "why_blocked": why_blocked(stand),
     }
     status = 422 if form.is_bound else 200
     return render(request, "rollouts/apply.html", {"section": "applications", **context}, status=status)

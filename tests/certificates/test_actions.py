@@ -9,7 +9,6 @@ from datetime import timedelta
 
 import pytest
 from django.core.files.storage import storages
-from django.db import connection
 from django.utils import timezone
 
 from audit.models import Event
@@ -85,10 +84,10 @@ def test_a_nul_in_the_password_is_refused_beside_the_password_and_is_not_repeate
     draft = keep(make_file())
 
     with pytest.raises(Refusal, match="NUL") as refusal:
-        actions.read_draft(draft=draft, password="sec\0ret", by=owner)
+        actions.read_draft(draft=draft, password="hush\0hush", by=owner)
 
     assert refusal.value.field == "password"
-    assert "ret" not in str(refusal.value).replace("correct", "")
+    assert "hush" not in str(refusal.value)
 
 
 def test_a_file_without_a_key_is_refused_beside_the_file(keep, owner):
@@ -301,7 +300,7 @@ def test_a_certificate_that_is_pinned_is_not_removed_and_the_refusal_says_where(
     pin("api.example.com", certificate)
     pin("Billing.PaymentService", certificate)
 
-    with pytest.raises(Refused, match="Billing.PaymentService, api.example.com"):
+    with pytest.raises(Refused, match=r"pinned to Billing\.PaymentService, api\.example\.com"):
         actions.remove(certificate=certificate, by=owner)
 
     certificate.refresh_from_db()
@@ -432,8 +431,3 @@ def test_a_pin_takes_a_certificate_that_is_here_only(whose, pin, add_certificate
 
     with pytest.raises(Refused, match="of this environment"):
         pin("api.example.com", certificate)
-
-
-def test_the_actions_work_while_the_connection_is_in_autocommit(environment):
-    # The vault refuses to work inside a transaction; this file may only pass because it is not in one of the code's.
-    assert all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)

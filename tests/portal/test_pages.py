@@ -214,7 +214,7 @@ def test_what_needs_a_person_stands_worst_first(environment: Environment, owner:
         add_certificate(name, not_before=now + timedelta(days=before), not_after=now + timedelta(days=after))
     Destination.objects.create(
         environment=environment, connector="local-process", exporter="mendix-settings", place="tiny",
-        wanted_running=True, observed_status="unreachable", observed_at=now,
+        wanted_running=True, observed_status="unreachable", observed_at=now - timedelta(days=3),
     )  # fmt: skip
     words = text_of(signed_in(owner).get("/"))
     assert words.index("Needs you") < words.index("Gone in") < words.index("no answer") < words.index("Soon in")

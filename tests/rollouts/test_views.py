@@ -243,7 +243,7 @@ def test_the_second_click_of_a_double_click_leads_to_the_first_ones_rollout(
 
 
 def test_what_failed_is_blocked_until_somebody_ticks_that_they_insist(
-    page, place, environment, running_app, add_certificate, apply
+    page, place, environment, running_app, owner, add_certificate, apply, run_rollout
 ):
     add_certificate("First")
     apply()
@@ -251,6 +251,10 @@ def test_what_failed_is_blocked_until_somebody_ticks_that_they_insist(
     assert "insist" not in page.get(environment.url("apply")).content.decode()
     place["behaviour"].write_text(json.dumps({"refuse": "second"}))
     failed = apply()
+    restarted = run_rollout(actions.restart(environment=environment, by=owner))
+    assert restarted.state == "verified"
+    overview = page.get(environment.url("environment")).content.decode()
+    assert f'href="{failed.get_absolute_url()}">See why' in overview, "not the restart since then"
     said = text(page.get(failed.get_absolute_url()))
     assert "Rolled back to 1" in said
     assert re.search(r"Verifying , failed failed .*Went back , done", said)

@@ -39,7 +39,7 @@ class Command(EnvironmentCommand):
         parser.add_argument("--confirm-warnings", action="store_true", help="use it although there are warnings")
 
     @sensitive_variables()
-    def perform(self, environment: Environment, *, by: Actor, **options: Any) -> dict[str, Any]:
+    def perform(self, environment: Environment, options: dict[str, Any], *, by: Actor) -> dict[str, Any]:
         path: Path = options["file"]
         renewed = find_certificate(environment, options["renew"]) if options["renew"] else None
         try:

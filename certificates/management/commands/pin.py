@@ -27,7 +27,7 @@ class Command(EnvironmentCommand):
         sent.add_argument("--never", action="store_true", help="never send a certificate")
         parser.add_argument("--kind", choices=KINDS, help="recognised by the target where it is left out")
 
-    def perform(self, environment: Environment, *, by: Actor, **options: Any) -> dict[str, Any]:
+    def perform(self, environment: Environment, options: dict[str, Any], *, by: Actor) -> dict[str, Any]:
         certificate = None if options["never"] else find_certificate(environment, options["certificate"])
         target = actions.read_target(
             environment=environment, text=options["target"], kind=options["kind"], never=certificate is None

@@ -1,0 +1,637 @@
+"""The pages of the Network tab: the whole way of a file, bad input beside its field, and who may what."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from certificates import actions, listing, pkcs12
+from certificates.models import ClientCertificate, Draft, Pin
+from environments.models import Person
+from tests import pki
+from tests.certificates.conftest import stored, upload
+
+pytestmark = pytest.mark.django_db
+
+
+def text_of(response) -> str:
+    """What a person reads: without tags, entities resolved, blanks folded."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
+
+
+def error_beside(response, field: str) -> str:
+    found = re.search(rf'id="id_{field}_error">([^<]*)<', response.content.decode())
+    assert found, f"no error beside {field}: {text_of(response)}"
+    return html.unescape(found[1])
+
+
+@pytest.fixture
+def at(environment):
+    """The address of a page of the environment."""
+    return environment.url
+
+
+# --- The way of one file ----------------------------------------------------------------------------------------------
+
+
+def test_a_file_goes_from_upload_over_preview_to_the_list(signed_in, at, make_file):
+    response = signed_in.post(at("certificate-new"), {"file": upload(make_file()), "password": "secret"}, follow=True)
+    preview = text_of(response)
+    assert "client.example.com" in preview
+    assert "Partner CA" in preview
+    assert response.context["form"]["name"].value() == "client.example.com"
+    address = response.redirect_chain[-1][0]
+
+    response = signed_in.post(address, {"name": "Bank payments"}, follow=True)
+
+    assert "Added Bank payments." in text_of(response)
+    assert "Bank payments" in text_of(signed_in.get(at("network")))
+    assert not Draft.objects.exists()
+
+
+def test_the_name_typed_at_the_upload_stands_in_the_preview(signed_in, at, make_file):
+    given = {"file": upload(make_file()), "password": "secret", "name": "Bank & sons"}
+
+    response = signed_in.post(at("certificate-new"), given, follow=True)
+
+    assert response.context["form"]["name"].value() == "Bank & sons"
+
+
+def test_a_guessed_name_is_free(signed_in, at, make_file, add_certificate):
+    add_certificate("client.example.com")
+
+    response = signed_in.post(at("certificate-new"), {"file": upload(make_file()), "password": "secret"}, follow=True)
+
+    assert response.context["form"]["name"].value() == "client.example.com (2)"
+
+
+def test_a_wrong_password_keeps_the_file_and_what_was_typed_and_asks_again(signed_in, at, make_file):
+    given = {"file": upload(make_file()), "password": "wrong-one", "name": "Bank"}
+    response = signed_in.post(at("certificate-new"), given)
+
+    assert response.status_code == 422
+    assert "does not open this file" in error_beside(response, "password")
+    assert "bank.pfx" in text_of(response)
+    assert "is kept here for 15 minutes; only the password is asked again" in text_of(response)
+    assert b"wrong-one" not in response.content
+    draft = Draft.objects.get()
+    assert response.context["form"]["name"].value() == "Bank"
+
+    assert "only the password is asked again" in text_of(signed_in.get(at("draft", draft.pk)))
+    again = signed_in.post(at("draft", draft.pk), {"password": "still wrong", "name": "Bank"})
+    assert again.status_code == 422
+    response = signed_in.post(at("draft", draft.pk), {"password": "secret", "name": "Bank"}, follow=True)
+    assert response.context["form"]["name"].value() == "Bank"
+    assert "Add certificate" in text_of(response)
+
+
+def test_a_warning_has_to_be_ticked_and_the_name_stays(signed_in, at, make_file):
+    expired = make_file(not_before=pki.NOW - timedelta(days=9), not_after=pki.NOW - timedelta(days=1))
+    response = signed_in.post(at("certificate-new"), {"file": upload(expired), "password": "secret"}, follow=True)
+    address = response.redirect_chain[-1][0]
+    assert "1 warning It has expired" in text_of(response)
+
+    response = signed_in.post(address, {"name": "Old one"})
+    assert response.status_code == 422
+    assert "tick the box" in error_beside(response, "confirmed")
+    assert response.context["form"]["name"].value() == "Old one"
+    assert not ClientCertificate.objects.exists()
+
+    signed_in.post(address, {"name": "Old one", "confirmed": "on"})
+    assert "Expired" in text_of(signed_in.get(at("network")))
+
+
+def test_a_renewal_is_shown_beside_the_version_in_use_and_kept_ready(signed_in, at, make_file, add_certificate):
+    certificate = add_certificate("Bank", cn="bank-client", sans=["a.example.com"])
+    file = upload(make_file("bank-client-2", sans=["b.example.com"], key="rsa-2048"))
+
+    response = signed_in.post(
+        at("certificate-renew", certificate.pk), {"file": file, "password": "secret"}, follow=True
+    )
+    shown = text_of(response)
+    for words in ("another subject", "adds b.example.com; drops a.example.com", "new key of another kind"):
+        assert words in shown
+    response = signed_in.post(response.redirect_chain[-1][0], {"use": "ready"}, follow=True)
+
+    assert "Version 2 is kept ready." in text_of(response)
+    certificate.refresh_from_db()
+    assert certificate.in_use.number == 1
+    signed_in.post(at("version-use", certificate.pk, 2))
+    certificate.refresh_from_db()
+    assert certificate.in_use.number == 2
+
+
+def test_the_same_file_as_renewal_is_refused_beside_the_file_and_forgotten(signed_in, at, make_file, add_certificate):
+    certificate, file = add_certificate(), make_file()
+    address = at("certificate-renew", certificate.pk)
+    signed_in.post(signed_in.post(address, {"file": upload(file), "password": "secret"}).url, {"use": "now"})
+
+    response = signed_in.post(address, {"file": upload(file), "password": "secret"})
+
+    assert response.status_code == 422
+    assert "version 2, which is already here" in error_beside(response, "file")
+    assert not Draft.objects.exists()
+
+
+# --- Bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bad", "field", "words"),
+    [
+        ("nothing", "file", "Choose the .pfx or .p12 file."),
+        ("pem", "file", "PEM text"),
+        ("zip", "file", "zip archive"),
+        ("empty", "file", "This file is empty"),
+        ("two MiB", "file", "2,097,152 bytes"),
+        ("no key", "file", "holds no private key"),
+        ("nul", "password", "NUL"),
+    ],
+)
+def test_bad_input_is_one_sentence_beside_its_field_and_the_name_stays(bad, field, words, signed_in, at, make_file):
+    files = {
+        "pem": pki.issue().certificate_pem,
+        "zip": b"PK\x03\x04" + bytes(100),
+        "empty": b"",
+        "two MiB": b"\x30" * (2 * 1024 * 1024),
+        "no key": pki.pfx(pki.issue(), "secret", key=False),
+        "nul": make_file(),
+    }
+    given = {"password": "se\0cret" if bad == "nul" else "secret", "name": "Kept"}
+    if bad in files:
+        given["file"] = upload(files[bad])
+
+    response = signed_in.post(at("certificate-new"), given)
+
+    assert response.status_code == 422
+    assert words in error_beside(response, field)
+    assert response.content.decode().count('class="error"') == 1
+    assert response.context["form"]["name"].value() == "Kept"
+    assert not ClientCertificate.objects.exists()
+    assert stored() == ((0, 0, 0, 1, 1) if bad == "nul" else (0, 0, 0, 0, 0))
+
+
+def test_a_name_that_exists_is_refused_beside_the_name_and_the_preview_stays(signed_in, at, make_file, add_certificate):
+    add_certificate("Bank")
+    response = signed_in.post(at("certificate-new"), {"file": upload(make_file()), "password": "secret"})
+
+    refused = signed_in.post(response.url, {"name": "BANK"})
+
+    assert refused.status_code == 422
+    assert "There is already a certificate “BANK” here" in error_beside(refused, "name")
+    assert signed_in.post(response.url, {"name": "Bank 2"}).status_code == 302
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a\0b", "a\u202eb"])
+def test_a_name_that_cannot_be_one_is_refused_beside_the_name(name, signed_in, at, make_file):
+    response = signed_in.post(at("certificate-new"), {"file": upload(make_file()), "password": "secret"})
+
+    refused = signed_in.post(response.url, {"name": name})
+
+    assert refused.status_code == 422
+    assert error_beside(refused, "name")
+    assert not ClientCertificate.objects.exists()
+
+
+def test_another_session_does_not_see_a_draft(signed_in, at, make_file, owner):
+    address = signed_in.post(at("certificate-new"), {"file": upload(make_file()), "password": "secret"}).url
+    elsewhere = Client()
+    elsewhere.force_login(owner)
+
+    response = elsewhere.get(address, follow=True)
+
+    assert "choose the file again" in text_of(response)
+    assert "Add certificate" not in text_of(response)
+
+
+def test_a_second_click_on_confirm_adds_nothing_and_says_so(signed_in, at, make_file):
+    address = signed_in.post(at("certificate-new"), {"file": upload(make_file()), "password": "secret"}).url
+    signed_in.post(address, {"name": "Bank"})
+
+    response = signed_in.post(address, {"name": "Bank again"}, follow=True)
+
+    assert "already confirmed" in text_of(response)
+    assert ClientCertificate.objects.count() == 1
+
+
+def test_cancelling_forgets_the_upload(signed_in, at, make_file):
+    address = signed_in.post(at("certificate-new"), {"file": upload(make_file()), "password": "secret"}).url
+
+    signed_in.post(address, {"cancel": "yes"})
+
+    assert stored() == (0, 0, 0, 0, 0)
+
+
+# --- The list ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "how", ["name", "common name", "alternative name", "pin", "serial", "sha1", "sha256", "colons"]
+)
+def test_a_search_finds_by_every_mark_of_a_certificate(how, signed_in, at, add_certificate, pin):
+    wanted = add_certificate("Bank payments", cn="invoicing-acc", sans=["mutual.example.com"])
+    add_certificate("Tax", cn="tax-client")
+    pin("Billing.PaymentService", wanted)
+    version = wanted.in_use
+    query = {
+        "name": "bank PAY",
+        "common name": "invoicing",
+        "alternative name": "mutual.example",
+        "pin": "billing.pay",
+        "serial": f"0x{version.serial}",
+        "sha1": version.sha1.upper(),
+        "sha256": version.sha256[:12],
+        "colons": ":".join(version.sha256[i : i + 2] for i in range(0, 64, 2)),
+    }[how]
+
+    response = signed_in.get(at("network"), {"q": query})
+
+    assert [row.certificate.name for row in response.context["rows"]] == ["Bank payments"]
+    assert "1 of 2" in text_of(response)
+
+
+def test_a_search_without_a_result_offers_everything(signed_in, at, add_certificate):
+    add_certificate()
+
+    shown = text_of(signed_in.get(at("network"), {"q": "<script>"}))
+
+    assert "Nothing here matches “<script>”" in shown
+    assert "Show all" in shown
+
+
+def test_a_row_can_be_opened_by_link_and_by_keyboard(signed_in, at, add_certificate):
+    certificate = add_certificate()
+
+    page = signed_in.get(at("network")).content.decode()
+
+    assert f'data-href="{certificate.get_absolute_url()}" tabindex="0"' in page
+    assert f'<a href="{certificate.get_absolute_url()}">' in page
+
+
+def test_the_page_asks_the_database_as_often_for_sixty_certificates_as_for_three(
+    signed_in, at, add_certificate, pin, environment, owner
+):
+    def queries() -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as captured:
+            assert signed_in.get(at("network")).status_code == 200
+        return len(captured)
+
+    for number in range(3):
+        pin(f"host{number}.example.com", add_certificate(f"Certificate {number}"))
+    few = queries()
+    for number in range(3, 60):
+        pin(f"host{number}.example.com", add_certificate(f"Certificate {number}"))
+
+    assert queries() == few
+    assert few <= 20
+
+
+def test_moving_is_a_button_and_not_offered_while_searching(signed_in, at, add_certificate):
+    first, second = add_certificate("A"), add_certificate("B")
+
+    assert "Move B up" in signed_in.get(at("network")).content.decode()
+    assert "Move B up" not in signed_in.get(at("network"), {"q": "B"}).content.decode()
+    signed_in.post(at("certificate-move", second.pk), {"to": "1"})
+
+    assert list(ClientCertificate.objects.values_list("name", flat=True)) == ["B", "A"]
+    assert signed_in.post(at("certificate-move", first.pk), {"to": "-1"}).status_code == 302
+
+
+def test_the_csv_has_every_certificate_and_no_cell_is_a_formula(signed_in, at, add_certificate):
+    add_certificate('=HYPERLINK("http://evil.example")', cn="+cmd")
+    add_certificate("Bank", cn="-1")
+
+    response = signed_in.get(at("certificates-csv"))
+    rows = list(csv.reader(io.StringIO(response.content.decode("utf-8-sig"))))
+
+    assert response["Content-Disposition"].startswith("attachment")
+    assert [row[1] for row in rows] == ["Name", '\'=HYPERLINK("http://evil.example")', "Bank"]
+    assert rows[1][2] == "'+cmd"
+    assert not any(cell.startswith(("=", "+", "@")) for row in rows for cell in row)
+
+
+@pytest.mark.parametrize("cell", ["=1", "+1+1", "-1+1", "@x", "\t=1", "\r=1", " =1", "＝1", "|x"])
+def test_what_a_spreadsheet_may_take_for_a_formula_begins_with_an_apostrophe(cell):
+    assert listing.neutral(cell) == f"'{cell}"
+
+
+def test_plain_numbers_and_words_stay_as_they_are():
+    assert [listing.neutral(cell) for cell in ("12", "-12", "Bank", "")] == ["12", "-12", "Bank", ""]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "pinned", "words"),
+    [
+        ({}, True, "OK"),
+        ({}, False, "Not pinned"),
+        ({"eku": ("serverAuth",)}, True, "Not for clients"),
+        ({"not_before": pki.NOW - timedelta(days=300), "not_after": pki.NOW + timedelta(days=12)}, True, "Expiring"),
+        ({"not_before": pki.NOW - timedelta(days=9), "not_after": pki.NOW - timedelta(days=1)}, True, "Expired"),
+        ({"not_before": pki.NOW + timedelta(days=9)}, True, "Not yet valid"),
+    ],
+)
+def test_the_status_is_the_worst_of_what_is_known(kwargs, pinned, words, add_certificate, owner):
+    certificate = add_certificate(**kwargs)
+
+    assert listing.status_of(certificate, pinned=pinned).text == words
+    actions.disable(certificate=certificate, by=owner)
+    assert listing.status_of(certificate, pinned=pinned).text == "Disabled"
+
+
+# --- A certificate ----------------------------------------------------------------------------------------------------
+
+
+def test_a_certificates_page_shows_its_facts_chain_pins_and_activity(signed_in, at, add_certificate, pin):
+    certificate = add_certificate("Bank", cn="bank-client")
+    pin("api.example.com", certificate)
+
+    shown = text_of(signed_in.get(at("certificate", certificate.pk)))
+
+    fingerprint = ":".join(certificate.in_use.sha256[i : i + 2] for i in range(0, 64, 2))
+    for words in ("bank-client", fingerprint, "Partner CA root", "api.example.com", "Added by grace", "In use"):
+        assert words in shown
+
+
+def test_a_missing_issuer_is_named_in_the_chain(signed_in, at, make_file, owner, environment):
+    above = pki.make_authority("Missing Root")
+    issued = pki.issue(authority=above)
+    identity = pkcs12.read(pki.pfx(issued, "secret", certificates=()), "secret")
+    certificate = actions.add(environment=environment, name="Bank", identity=identity, by=owner)
+
+    assert "Missing Root not in the file" in text_of(signed_in.get(at("certificate", certificate.pk)))
+
+
+def test_switching_off_says_what_is_left_out_and_switching_on_brings_it_back(signed_in, at, add_certificate, pin):
+    certificate = add_certificate("Bank")
+    pin("api.example.com", certificate)
+
+    response = signed_in.post(at("certificate-switch", certificate.pk), {"enabled": "no"}, follow=True)
+    assert "The next apply leaves it and its pin out." in text_of(response)
+    assert "disabled, so this pin is left out" in text_of(signed_in.get(at("network")))
+
+    signed_in.post(at("certificate-switch", certificate.pk), {"enabled": "yes"})
+    certificate.refresh_from_db()
+    assert certificate.enabled
+
+
+def test_renaming_keeps_what_was_typed_where_the_name_is_taken(signed_in, at, add_certificate):
+    add_certificate("Bank")
+    certificate = add_certificate("Tax")
+
+    response = signed_in.post(at("certificate-rename", certificate.pk), {"name": "bank", "contact": "Anna"})
+
+    assert response.status_code == 422
+    assert "already a certificate" in error_beside(response, "name")
+    assert response.context["form"]["contact"].value() == "Anna"
+
+
+def test_removing_is_refused_while_pinned_and_says_where(signed_in, at, add_certificate, pin):
+    certificate = add_certificate("Bank")
+    pinned = pin("api.example.com", certificate)
+
+    assert "api.example.com" in text_of(signed_in.get(at("certificate-remove", certificate.pk)))
+    response = signed_in.post(at("certificate-remove", certificate.pk))
+    assert response.status_code == 422
+    assert "is pinned to api.example.com" in text_of(response)
+
+    signed_in.post(at("pin-remove", pinned.pk))
+    response = signed_in.post(at("certificate-remove", certificate.pk), follow=True)
+    assert "Removed Bank." in text_of(response)
+    assert "Removed by Grace" in text_of(signed_in.get(at("certificate", certificate.pk)))
+    assert signed_in.post(at("certificate-switch", certificate.pk)).status_code == 404
+
+
+def test_the_same_certificate_elsewhere_is_shown_to_those_who_may_see_it(
+    signed_in, at, make_file, environment, owner, person_with
+):
+    from environments import actions as environments
+
+    other = environments.create_application(name="Payroll", by=owner)
+    place = environments.create_environment(application=other, name="Production", by=owner)
+    identity = pkcs12.read(make_file(), "secret")
+    here = actions.add(environment=environment, name="Bank", identity=identity, by=owner)
+    actions.add(environment=place, name="Bank there", identity=identity, by=owner)
+
+    assert "Payroll / Production · Bank there" in text_of(signed_in.get(at("certificate", here.pk)))
+    assert "Payroll" not in text_of(person_with("viewer").get(at("certificate", here.pk)))
+
+
+# --- Pins -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pin_is_saved_from_an_address_and_told_as_it_is_exported(signed_in, at, add_certificate):
+    certificate = add_certificate("Bank payments")
+    given = {"target": "https://API.example.com/v2?x=1", "certificate": str(certificate.pk), "note": "v2"}
+
+    response = signed_in.post(at("pin-new"), given, follow=True)
+
+    assert "Pinned api.example.com to Bank payments. It is not running yet." in text_of(response)
+    pin = Pin.objects.get()
+    assert (pin.kind, pin.key, pin.certificate, pin.note) == ("host", "api.example.com", certificate, "v2")
+
+
+def test_a_pin_started_from_a_certificate_has_it_chosen_and_returns_to_it(signed_in, at, add_certificate):
+    certificate = add_certificate()
+    address = f"{at('pin-new')}?certificate={certificate.pk}"
+    assert signed_in.get(address).context["form"]["certificate"].value() == str(certificate.pk)
+
+    response = signed_in.post(address, {"target": "api.example.com", "certificate": str(certificate.pk)})
+
+    assert response.url == certificate.get_absolute_url()
+
+
+def test_never_send_is_a_choice_of_its_own(signed_in, at):
+    signed_in.post(at("pin-new"), {"target": "telemetry.example.com", "certificate": "never"})
+
+    assert Pin.objects.get().certificate is None
+    assert "telemetry.example.com host Never send a certificate" in text_of(signed_in.get(at("network")))
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "words"),
+    [
+        ({"target": "", "certificate": "never"}, "target", "Type a service"),
+        ({"target": "*.example.com", "certificate": "never", "kind": "host"}, "target", "wildcards"),
+        ({"target": "a,b", "certificate": "never"}, "target", "commas"),
+        ({"target": "a\0b", "certificate": "never"}, "target", "invisible"),
+        ({"target": "taken.example.com", "certificate": "never"}, "target", "already pinned here (Bank)"),
+        ({"target": "api.example.com"}, "certificate", "Choose a certificate"),
+        ({"target": "api.example.com", "certificate": "0" * 8}, "certificate", "of this environment"),
+    ],
+)
+def test_a_bad_pin_is_one_sentence_beside_its_field_and_stays_typed(
+    given, field, words, signed_in, at, add_certificate, pin
+):
+    pin("taken.example.com", add_certificate("Bank"))
+
+    response = signed_in.post(at("pin-new"), given | {"note": "kept"})
+
+    assert response.status_code == 422
+    assert words in error_beside(response, field)
+    assert response.context["form"]["note"].value() == "kept"
+    assert Pin.objects.count() == 1
+
+
+def test_the_editor_interprets_while_typing_and_says_what_is_exported(signed_in, at, add_certificate):
+    certificate = add_certificate("Bank payments")
+    given = {"target": "https://API.example.com/v2", "certificate": str(certificate.pk)}
+
+    shown = text_of(signed_in.post(at("pin-interpret"), given))
+
+    assert "Host api.example.com. Scheme and path removed; this runtime matches the host only." in shown
+    assert "Now it falls under any other server" in shown
+    assert '{"api.example.com": "certificates/01-bank-payments.pfx"}' in shown
+
+
+def test_the_editor_says_what_is_wrong_and_which_pin_is_in_the_way(signed_in, at, add_certificate, pin):
+    other = pin("api.example.com", add_certificate("Bank"))
+
+    assert "wildcards" in text_of(signed_in.post(at("pin-interpret"), {"target": "*.example.com", "kind": "host"}))
+    response = signed_in.post(at("pin-interpret"), {"target": "API.example.com"})
+    assert "Already pinned here (Bank)" in text_of(response)
+    assert at("pin-edit", other.pk) in response.content.decode()
+    assert text_of(signed_in.get(at("pin-interpret"))) == ""
+
+
+def test_what_is_typed_into_the_editor_is_not_sent_in_an_address(signed_in, at):
+    page = signed_in.get(at("pin-new")).content.decode()
+
+    assert f'hx-post="{at("pin-interpret")}"' in page
+    assert "hx-get" not in page.partition("<h2")[2]
+
+
+def test_an_edited_pin_shows_before_and_after(signed_in, at, add_certificate, pin):
+    bank, tax = add_certificate("Bank"), add_certificate("Tax")
+    pinned = pin("api.example.com", bank)
+    address = f"{at('pin-interpret')}?pin={pinned.pk}"
+
+    shown = text_of(signed_in.post(address, {"target": "api.example.com", "certificate": str(tax.pk)}))
+    assert "Now api.example.com is sent Bank → ; then Tax ." in shown
+    signed_in.post(at("pin-edit", pinned.pk), {"target": "api.example.com", "certificate": str(tax.pk)})
+
+    pinned.refresh_from_db()
+    assert pinned.certificate == tax
+
+
+def test_removing_a_pin_warns_what_its_target_falls_under(signed_in, at, add_certificate, pin):
+    pinned = pin("api.example.com", add_certificate())
+
+    assert "may be sent this certificate whenever it accepts one" in text_of(signed_in.get(at("pin-remove", pinned.pk)))
+    assert Pin.objects.exists()
+    signed_in.post(at("pin-remove", pinned.pk))
+    assert not Pin.objects.exists()
+
+
+def test_the_last_row_says_what_any_other_server_is_sent(signed_in, at, add_certificate, owner):
+    assert "is sent no certificate, because this environment has none" in text_of(signed_in.get(at("network")))
+    for name in ("A", "B", "C"):
+        certificate = add_certificate(name)
+    actions.disable(certificate=certificate, by=owner)
+    assert "may be sent any of these 2 certificates" in text_of(signed_in.get(at("network")))
+
+
+# --- What runs --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_pages_mark_what_differs_from_what_runs(
+    running_app, signed_in, at, add_certificate, pin, apply, owner, make_file
+):
+    bank, tax = add_certificate("Bank"), add_certificate("Tax")
+    pin("bank.example.com", bank)
+    gone = pin("tax.example.com", tax)
+    never = pin("telemetry.example.com")
+    assert apply().state == "verified"
+    before = text_of(signed_in.get(at("network")))
+    assert "New" not in before
+    assert "Changed" not in before
+    version = actions.renew(certificate=bank, identity=pkcs12.read(make_file(), "secret"), in_use=True, by=owner)
+    actions.unpin(pin=gone, by=owner)
+    actions.unpin(pin=never, by=owner)
+    actions.remove(certificate=tax, by=owner)
+    pin("new.example.com", bank)
+
+    shown = text_of(signed_in.get(at("network")))
+
+    assert re.search(r"Bank (CN=\S+ )?Changed", shown)
+    assert "Tax Removed" in shown
+    assert "new.example.com New host Bank" in shown
+    assert "tax.example.com Removed host Tax falls under “any other server”" in shown
+    assert "telemetry.example.com Removed host Never send a certificate falls under" in shown
+    versions = text_of(signed_in.get(at("certificate", bank.pk)))
+    assert f"{version.number} In use goes with the next apply" in versions
+    assert "1 Previous Running" in versions
+
+
+# --- Who may what -----------------------------------------------------------------------------------------------------
+
+CHANGING = ["certificate-new", "pin-new", "pin-interpret"]
+OF_A_CERTIFICATE = ["certificate-renew", "certificate-rename", "certificate-remove"]
+
+
+def test_a_viewer_sees_everything_and_is_offered_nothing(person_with, at, add_certificate, pin):
+    certificate = add_certificate("Bank")
+    pinned = pin("api.example.com", certificate)
+    viewer = person_with("viewer")
+
+    page = viewer.get(at("network"))
+    assert "Bank" in text_of(page)
+    assert '<span class="button" aria-disabled="true" title="You may not change certificates' in page.content.decode()
+    for name in CHANGING:
+        assert at(name) not in page.content.decode()
+    assert 'method="post"' not in page.content.decode().partition("<main")[2]
+    assert viewer.get(at("certificate", certificate.pk)).status_code == 200
+    assert viewer.get(at("certificates-csv")).status_code == 200
+    for address in (*map(at, CHANGING), *(at(name, certificate.pk) for name in OF_A_CERTIFICATE)):
+        assert viewer.get(address).status_code == 403
+    for address in (
+        at("certificate-switch", certificate.pk),
+        at("certificate-move", certificate.pk),
+        at("version-use", certificate.pk, 1),
+        at("pin-edit", pinned.pk),
+        at("pin-remove", pinned.pk),
+    ):
+        assert viewer.post(address).status_code == 403
+    assert Pin.objects.exists()
+
+
+def test_a_stranger_finds_nothing(client, at, add_certificate, pin):
+    certificate = add_certificate()
+    pinned = pin("api.example.com", certificate)
+    client.force_login(Person.objects.create_user("mallory", password="x"))
+
+    for address in (
+        at("network"),
+        at("certificates-csv"),
+        *map(at, CHANGING),
+        at("certificate", certificate.pk),
+        *(at(name, certificate.pk) for name in OF_A_CERTIFICATE),
+        at("pin-edit", pinned.pk),
+        at("pin-remove", pinned.pk),
+    ):
+        assert client.get(address).status_code == 404
+
+
+def test_a_certificate_is_found_under_its_own_environment_only(signed_in, environment, owner, add_certificate, pin):
+    from environments import actions as environments
+
+    certificate = add_certificate()
+    pinned = pin("api.example.com", certificate)
+    other = environments.create_environment(application=environment.application, name="Production", by=owner)
+
+    for address in (
+        other.url("certificate", certificate.pk),
+        other.url("certificate-rename", certificate.pk),
+        other.url("pin-edit", pinned.pk),
+    ):
+        assert signed_in.get(address).status_code == 404
