@@ -15,6 +15,9 @@ class Actor:
     id: str = ""
     address: str = ""
 
+    def __str__(self) -> str:
+        return self.name
+
     @classmethod
     def of(cls, who: Any) -> Actor:
         """An actor from an Actor, a request's user, or None for the portal's own work."""

@@ -99,13 +99,13 @@ def get_application(person: Any, slug: str, *, to: Right = Right.VIEW) -> Applic
     if application is None:
         raise Http404
     if person.is_superuser:
-        application.rights = frozenset(Right)  # type: ignore[attr-defined]  # carried to the page, not stored
+        application.rights = frozenset(Right)
         return application
     memberships = list(Membership.objects.filter(person=person, application=application))
     if not memberships:
         raise Http404
     rights = rights_of(m for m in memberships if m.environment_id is None) | {Right.VIEW}
-    application.rights = rights  # type: ignore[attr-defined]
+    application.rights = rights
     if to not in rights:
         _refuse(person, application, to)
     return application

@@ -41,6 +41,9 @@ class Application(models.Model):
     created_by = models.CharField(max_length=200)
     archived_at = models.DateTimeField(null=True, blank=True)
 
+    # What the person who fetched this application may do in it as a whole; set by environments.access.
+    rights: frozenset[str] = frozenset()
+
     class Meta:
         ordering = [Lower("name")]
         constraints = [

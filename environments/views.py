@@ -118,7 +118,7 @@ def members(request: HttpRequest, app: str) -> HttpResponse:
             words = {"person": member.membership.person, "role": member.title}
             messages.success(request, _("%(person)s now has the role %(role)s.") % words)
             return redirect("members", app)
-    may_own = Right.OWN in application.rights  # type: ignore[attr-defined]  # set by environments.access
+    may_own = Right.OWN in application.rights
     context = {
         "application": application,
         "members": members_of(application, environments),

@@ -69,7 +69,7 @@ def home(request: HttpRequest) -> HttpResponse:
 def application(request: HttpRequest, app: str) -> HttpResponse:
     found = get_application(request.user, app)
     seen = list(visible_environments(request.user).filter(application=found))
-    may_own = Right.OWN in found.rights  # type: ignore[attr-defined]  # set by environments.access
+    may_own = Right.OWN in found.rights
     context = {
         "section": "applications",
         "application": found,

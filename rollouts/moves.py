@@ -307,7 +307,11 @@ def stop(rollout: Rollout) -> None:
     if rollout.kind == Kind.STOP:
         with _step(rollout, "Stop the app") as say:
             connector.stop()
-            say("stopped")
+            seen = connector.observe()
+            _note(rollout, seen)
+            if seen.status != "stopped":
+                raise CannotGoOn("The app was asked to stop and still runs; look at it on its server.")
+            say("stopped, and seen to be")
         _enter(rollout, "verified", proof=Proof.STOPPED, stopped_at=timezone.now(), sentence="The app is stopped.")
         return
     _restart(rollout, connector, after="verifying")

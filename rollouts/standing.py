@@ -55,6 +55,15 @@ class Standing:
         return self.destination is not None and not self.destination.wanted_running
 
     @property
+    def seen_running(self) -> bool:
+        """The app was seen running, and our own stop did not come after that look."""
+        d, last = self.destination, self.last
+        if d is None or d.observed_status != "running":
+            return False
+        stopped_since = last is not None and last.kind == "stop" and last.state == "verified" and last.finished_at
+        return not (stopped_since and (d.observed_at is None or d.observed_at < stopped_since))
+
+    @property
     def blocked(self) -> bool:
         return self.destination is not None and self.destination.blocked_digest == self.wanted.digest
 

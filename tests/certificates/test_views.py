@@ -276,14 +276,15 @@ def test_a_row_can_be_opened_by_link_and_by_keyboard(signed_in, at, add_certific
     assert f'<a href="{certificate.get_absolute_url()}">' in page
 
 
+@pytest.mark.parametrize("search", ["", "example.com"])
 def test_the_page_asks_the_database_as_often_for_sixty_certificates_as_for_three(
-    signed_in, at, add_certificate, pin, environment, owner
+    search, signed_in, at, add_certificate, pin
 ):
     def queries() -> int:
         with CaptureQueriesContext(
             connection,
         ) as captured:
-            assert signed_in.get(at("network")).status_code == 200
+            assert signed_in.get(at("network"), {"q": search}).status_code == 200
         return len(captured)
 
     for number in range(3):

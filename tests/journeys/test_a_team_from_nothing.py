@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.journeys import people
 from tests.journeys.product import Product
 
-pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("a-team-from-nothing"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(240)]
 
 
 def new_person(page: Page, name: str, full_name: str) -> str:

@@ -17,7 +17,7 @@ from tests import pki
 from tests.journeys import people
 from tests.journeys.product import Product
 
-pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("bad-input"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(240)]
 
 ENVIRONMENT = "/apps/invoicing/test/"
 PARTNER = pki.make_authority("Partner CA")

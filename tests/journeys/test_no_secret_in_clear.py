@@ -16,7 +16,7 @@ from tests import pki
 from tests.journeys import people
 from tests.journeys.product import Product
 
-pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("no-secret-in-clear"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(240)]
 
 FILE_PASSWORD = "tulip-harbour-9731-Zebra"
 WRONG_PASSWORD = "wrong-lantern-2284-Otter"

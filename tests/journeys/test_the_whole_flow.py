@@ -16,7 +16,7 @@ from playwright.sync_api import Page, expect
 from tests.journeys import people
 from tests.journeys.product import Product
 
-pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("the-whole-flow"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(240)]
 
 BANK = "bank.sandbox.test"
 OPEN = "open.sandbox.test"

@@ -119,6 +119,17 @@ def test_the_overview_names_what_runs_with_its_evidence(page, environment, runni
     assert "Which certificate does your app" not in said
 
 
+def test_an_app_that_we_stopped_is_not_called_running_by_an_older_look(
+    page, environment, running_app, owner, run_rollout
+):
+    assert re.search(r"Running since", text(page.get(environment.url("environment"))))
+    run_rollout(actions.stop(environment=environment, by=owner))
+    Destination.objects.update(observed_status="running", observed_at=Rollout.objects.get().created_at)
+    said = text(page.get(environment.url("environment")))
+    assert "Running since" not in said
+    assert "Stopped" in said
+
+
 def test_the_chips_poll_while_something_is_under_way_and_end_by_themselves(
     page, environment, running_app, owner, run_rollout
 ):
