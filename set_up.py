@@ -10,6 +10,7 @@ line that names it, and the exit code is 3.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib.util
 import json
@@ -70,6 +71,8 @@ def test(arguments: Sequence[str]) -> int:
             "openssl": lambda: bool(shutil.which("openssl")),
             "default-jre-headless": lambda: bool(shutil.which("keytool")),
             "fonts-dejavu-core": has_a_font,
+            # The driver of playwright is a Node.js that needs it, and no other package here brings it.
+            "libatomic1": lambda: loads("libatomic.so.1"),
         }
     )
     install("dev")
@@ -170,6 +173,14 @@ def has_a_font() -> bool:
     """Without any font a browser draws empty boxes, and a screenshot shows nothing."""
     folders = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".fonts")
     return any(next(folder.rglob("*.[to]tf"), None) for folder in folders)
+
+
+def loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 # --- .venv ----------------------------------------------------------------------------------------------------------

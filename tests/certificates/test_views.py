@@ -518,6 +518,7 @@ def test_an_edited_pin_shows_before_and_after(signed_in, at, add_certificate, pi
 
     shown = text_of(signed_in.post(address, {"target": "api.example.com", "certificate": str(tax.pk)}))
     assert "Now api.example.com is sent Bank → ; then Tax ." in shown
+    assert "Now api.example.com is sent Bank. " in text_of(signed_in.get(at("pin-edit", pinned.pk)))
     signed_in.post(at("pin-edit", pinned.pk), {"target": "api.example.com", "certificate": str(tax.pk)})
 
     pinned.refresh_from_db()

@@ -42,12 +42,12 @@ def new_application(page: Page, name: str) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text(name)
 
 
-def new_environment(page: Page, name: str, runs_on: str | None) -> None:
+def new_environment(page: Page, name: str, runs_on: str = "Export only") -> None:
     page.get_by_role("link", name="New environment").first.click()
     page.get_by_label("Name").fill(name)
-    if runs_on:
-        page.get_by_label(runs_on).check()
+    page.get_by_label(runs_on).check()
     page.get_by_role("button", name="Create environment").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(f"/ {name}")
 
 
 def download_sample(page: Page, product: Product, slug: str, folder: Path) -> tuple[Path, str]:
@@ -67,3 +67,11 @@ def download_sample(page: Page, product: Product, slug: str, folder: Path) -> tu
 def samples(product: Product) -> list[dict[str, Any]]:
     found = product.get(f"{product.desk}/samples.json")
     return found if isinstance(found, list) else found["samples"]
+
+
+def pin(page: Page, network: str, target: str, sent: str) -> None:
+    page.goto(f"{network}pins/new/")
+    page.get_by_label("Service, host or client certificate identifier").fill(target)
+    page.get_by_label("Is sent").select_option(label=sent)
+    page.get_by_role("button", name="Save (no restart)").click()
+    expect(page.get_by_text(target).first).to_be_visible()

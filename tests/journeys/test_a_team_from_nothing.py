@@ -30,7 +30,7 @@ def add_member(page: Page, app: str, name: str, where: str, role: str) -> None:
     page.goto(f"/apps/{app}/members/")
     page.get_by_label("Person").fill(name)
     page.get_by_label("Where").select_option(label=where)
-    page.get_by_label(re.compile(f"^{role} ")).check()
+    page.get_by_role("radio", name=re.compile(f"^{role}")).check()
     page.get_by_role("button", name="Add member").click()
     expect(page.get_by_role("row").filter(has_text=role).filter(has_text=name)).to_be_visible()
 
@@ -44,7 +44,7 @@ def test_a_team_is_set_up_without_a_command(page: Page, product: Product, chromi
     people.new_application(page, "Invoicing")
     people.new_environment(page, "Test", "Sandbox app 1")
     page.goto("/apps/invoicing/")
-    people.new_environment(page, "Production", None)
+    people.new_environment(page, "Production")
     add_member(page, "invoicing", "ada", "All environments", "Viewer")
     add_member(page, "invoicing", "oscar", "Test", "Operator")
 
