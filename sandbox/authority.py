@@ -128,8 +128,8 @@ _STORIES = (
         "Reports",
         "Still accepted, but about to expire: see how that is shown.",
         "ec",
-        13,
-        1,
+        365,
+        353,
         8,
     ),
     _Story(
