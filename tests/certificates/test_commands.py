@@ -111,7 +111,6 @@ def test_a_name_that_exists_is_refused(environment, add_certificate, pfx, passwo
     "words",
     [
         ("no-slash", "FILE", "--name", "Bank", "--password-file", "PASSWORD"),
-        ("invoicing/nowhere", "FILE", "--name", "Bank", "--password-file", "PASSWORD"),
         (PLACE, "/nowhere.pfx", "--name", "Bank", "--password-file", "PASSWORD"),
         (PLACE, "FILE", "--name", "Bank", "--password-file", "/nowhere"),
     ],

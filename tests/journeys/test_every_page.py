@@ -1,4 +1,4 @@
-"""Every page that a person can reach, in light and dark, wide and narrow: axe-core finds nothing, and nothing sticks out.
+"""Every page that a person can reach, light and dark, wide and narrow: axe-core finds nothing, nothing sticks out.
 
 With SCREENSHOTS set to a folder, each page is also kept there as a picture, to be looked at.
 """
@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from tests.journeys import people
 from tests.journeys.product import Product
@@ -91,8 +91,8 @@ def test_every_page_is_accessible_and_fits(page: Page, product: Product, chromiu
                 base_url=product.address, viewport=viewport, color_scheme=scheme, storage_state=state
             )
             looked_at = context.new_page()
-            errors: list[str] = []
-            looked_at.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+            errors: list[ConsoleMessage] = []
+            looked_at.on("console", errors.append)
             for address in addresses:
                 looked_at.goto(address)
                 where = f"{urlsplit(address).path} ({scheme}, {viewport['width']} px)"
@@ -111,7 +111,8 @@ def test_every_page_is_accessible_and_fits(page: Page, product: Product, chromiu
                     looked_at.screenshot(
                         path=pictures / f"{name[:80]}-{scheme}-{viewport['width']}.png", full_page=True
                     )
-            found += [f"{scheme}: the browser says {error}" for error in errors if "404" not in error]
+            said = [error.text for error in errors if error.type == "error" and "404" not in error.text]
+            found += [f"{scheme}: the browser says {text}" for text in said]
             context.close()
     assert found == []
 

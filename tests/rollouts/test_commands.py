@@ -103,7 +103,7 @@ def test_an_environment_that_is_not_there_is_one_sentence(name, code, sentence, 
     found, _said, error = run(*words)
     assert (found, sentence in error) == (code, True), error
     found, said, _error = run(*words, "--json")
-    assert (found, sentence in json.loads(said)["refused"]) == (code, True)
+    assert (found, sentence in json.loads(said)["reason"]) == (code, True)
 
 
 def test_an_archived_environment_is_refused(environment, owner, tmp_path):

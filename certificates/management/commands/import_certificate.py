@@ -10,8 +10,8 @@ from django.views.decorators.debug import sensitive_variables
 
 from audit.actors import Actor
 from certificates import actions, pkcs12
+from certificates.command_line import MISUSE, EnvironmentCommand, read_secret
 from certificates.diagnosis import Refusal
-from certificates.management.environment_command import MISUSE, EnvironmentCommand, read_secret
 from certificates.models import ClientCertificate
 from certificates.outline import MAX_FILE
 from environments.models import Environment

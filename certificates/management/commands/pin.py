@@ -8,8 +8,8 @@ from django.core.management.base import CommandParser
 
 from audit.actors import Actor
 from certificates import actions
+from certificates.command_line import EnvironmentCommand
 from certificates.management.commands.import_certificate import find_certificate
-from certificates.management.environment_command import EnvironmentCommand
 from certificates.targets import KINDS
 from environments.models import Environment
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 from django.core.management.base import CommandParser
 
+from audit.actors import Actor
+from certificates.command_line import REFUSED, EnvironmentCommand
 from environments.models import Environment
 from rollouts import actions
-from rollouts.command_line import EnvironmentCommand, actor
 from rollouts.models import Rollout, Step
 from rollouts.stages import evidence
 from rollouts.standing import worker_is_silent
@@ -25,12 +25,13 @@ class Command(EnvironmentCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
+        parser.add_argument("--reason", required=True, help="why, in a few words; it stands beside the revision")
         parser.add_argument("--ticket", default="", help="stands beside the revision")
         parser.add_argument("--start", action="store_true", help="start a stopped app with it")
         parser.add_argument("--insist", action="store_true", help="apply a configuration that failed before")
         parser.add_argument("--wait", action="store_true", help="print the steps as they come, until the end")
 
-    def do(self, environment: Environment, **options: Any) -> None:
+    def perform(self, environment: Environment, options: dict[str, Any], *, by: Actor) -> dict[str, Any]:
         wanted, _changes = actions.pending(environment)
         rollout = actions.apply(
             environment=environment,
@@ -39,18 +40,22 @@ class Command(EnvironmentCommand):
             ticket=options["ticket"],
             start=True if options["start"] else None,
             insist=options["insist"],
-            by=actor(),
+            by=by,
         )
         assert rollout.revision is not None
-        self.tell(f"Revision {rollout.revision.number} of {environment}: {rollout.get_absolute_url()}", **options)
-        if options["wait"]:
-            rollout = self.wait(rollout, **options)
-        if options["json"]:
-            self.stdout.write(json.dumps(as_json(rollout)))
-        if options["wait"] and rollout.state != "verified":
-            raise SystemExit(1)
+        self.tell(f"Revision {rollout.revision.number} of {environment}: {rollout.get_absolute_url()}", options)
+        if not options["wait"]:
+            return as_json(rollout)
+        rollout = self.wait(rollout, options)
+        if rollout.state != "verified":
+            reason = " ".join(filter(None, (rollout.failure, rollout.sentence)))
+            self.end(reason, REFUSED, options, as_json(rollout))
+        return as_json(rollout)
 
-    def wait(self, rollout: Rollout, **options: Any) -> Rollout:
+    def sentence(self, done: dict[str, Any]) -> str:
+        return " ".join(filter(None, (done["sentence"], done["evidence"]))) or "Asked for; follow it on its page."
+
+    def wait(self, rollout: Rollout, options: dict[str, Any]) -> Rollout:
         """Looks at the row until the rollout has ended; its states have timeouts, so it ends."""
         told, said_silent, asked = 0, False, time.monotonic()
         while True:
@@ -62,16 +67,13 @@ class Command(EnvironmentCommand):
                 if not step.outcome and not rollout.is_final:
                     break
                 told = step.pk
-                self.tell(as_line(step), **options)
+                self.tell(as_line(step), options)
             if rollout.is_final:
                 break
             if not said_silent and rollout.state == "requested" and time.monotonic() - asked > 3 and worker_is_silent():
                 said_silent = True
                 self.stderr.write("It waits for a worker, and runs as soon as one comes.")
             time.sleep(LOOK_EVERY)
-        if rollout.failure:
-            self.tell(rollout.failure, **options)
-        self.tell(" ".join(filter(None, (rollout.sentence, evidence(rollout)))), **options)
         return rollout
 
 
@@ -89,4 +91,5 @@ def as_json(rollout: Rollout) -> dict[str, Any]:
         "proof": rollout.proof,
         "failure": rollout.failure,
         "sentence": rollout.sentence,
+        "evidence": evidence(rollout),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from audit.actors import Actor
+from certificates.command_line import EnvironmentCommand
 from certificates.content import Bundle
 from environments.models import Environment
 from environments.refusals import Refused
 from rollouts import actions, exporters
-from rollouts.command_line import EnvironmentCommand, actor
 from rollouts.downloads import zipped
 
 
@@ -25,6 +25,7 @@ class Command(EnvironmentCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
+        parser.add_argument("--reason", required=True, help="why, in a few words; it stands in the audit log")
         parser.add_argument(
             "--exporter", required=True, choices=sorted(exporters.EXPORTERS), help="which form to write"
         )
@@ -32,7 +33,7 @@ class Command(EnvironmentCommand):
         parser.add_argument("--base-folder", help="where the app finds its files; the environment's own by default")
         parser.add_argument("--force", action="store_true", help="overwrite what is there")
 
-    def do(self, environment: Environment, **options: Any) -> None:
+    def perform(self, environment: Environment, options: dict[str, Any], *, by: Actor) -> dict[str, Any]:
         to = Path(options["to"])
         # Looked at before any key is opened.
         if not options["force"] and is_taken(to):
@@ -43,19 +44,19 @@ class Command(EnvironmentCommand):
             base_folder=environment.base_folder if options["base_folder"] is None else options["base_folder"],
             reason=options["reason"],
             password=None,
-            by=actor(),
+            by=by,
         )
         try:
             written = write(bundle, to, force=options["force"])
         except OSError as error:
             raise Refused(f"{to} could not be written: {error.strerror or error}.") from None
-        if options["json"]:
-            paths = [str(path) for path in written]
-            self.stdout.write(json.dumps({"written": paths, "exporter": options["exporter"], "digest": bundle.digest}))
-            return
         for path in written:
-            self.stdout.write(str(path))
-        self.stdout.write("These files hold private keys and their passwords: keep them from everybody but the app.")
+            self.tell(str(path), options)
+        paths = [str(path) for path in written]
+        return {"written": paths, "exporter": options["exporter"], "digest": bundle.digest}
+
+    def sentence(self, done: dict[str, Any]) -> str:
+        return "These files hold private keys and their passwords: keep them from everybody but the app."
 
 
 def is_taken(to: Path) -> bool:

@@ -48,9 +48,15 @@ class EnvironmentCommand(BaseCommand):
         """What a person reads, from what `perform` returned."""
         raise NotImplementedError
 
-    def end(self, sentence: str, code: int, options: dict[str, Any]) -> NoReturn:
+    def tell(self, sentence: str, options: dict[str, Any]) -> None:
+        """Something on the way, for people; programs get one JSON object at the end."""
+        if not options["json"]:
+            self.stdout.write(sentence)
+            self.stdout.flush()
+
+    def end(self, sentence: str, code: int, options: dict[str, Any], more: Any = ()) -> NoReturn:
         if options["json"]:
-            self.stdout.write(json.dumps({"done": False, "reason": sentence}))
+            self.stdout.write(json.dumps({"done": False, "reason": sentence, **dict(more)}))
         else:
             self.stderr.write(sentence)
         raise SystemExit(code)
@@ -67,7 +73,7 @@ class EnvironmentCommand(BaseCommand):
             .first()
         )
         if found is None:
-            self.end(f"There is no environment {path}; look at the address of its pages.", MISUSE, options)
+            self.end(f"There is no environment {path}; look at the address of its pages.", REFUSED, options)
         if found.archived_at is not None:
             self.end(f"{found} is archived; bring it back under Settings before changing it.", REFUSED, options)
         return found
