@@ -193,7 +193,7 @@ def if_it_fails(rollout: Rollout) -> str:
     if rollout.is_final or rollout.state == "rolling_back" or rollout.kind not in ("apply", "roll-back"):
         return ""
     if rollout.previous:
-        return _("If this fails, %(n)d returns by itself.") % {"n": rollout.previous.number}
+        return _("If this fails, revision %(n)d returns by itself.") % {"n": rollout.previous.number}
     return _("If this fails, what was there before returns by itself.")
 
 

@@ -16,6 +16,7 @@ from portal.settings import *  # noqa: E402, F403
 
 # A page under test needs no collected files; the real storage is tested where it is served.
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
+STATIC_ROOT.mkdir()  # noqa: F405  # whitenoise would warn for every client otherwise
 # Rounds of hashing protect real passwords; they only slow these down.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # A file, because workers and moves use connections of their own, which do not share a database in memory.

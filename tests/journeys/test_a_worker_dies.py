@@ -68,3 +68,14 @@ def test_a_rollout_survives_the_death_of_its_worker(product: Product, tmp_path: 
     assert calls[1:] in (["stop", "start"], ["stop", "start", "stop", "start"]), (
         "one stop and one start, and one resend"
     )
+
+
+def test_after_a_stop_and_a_start_everything_is_there(product: Product):
+    """Runs after the test above, on its product."""
+    before = product.get(f"{product.app()}/status")
+    product.stop()
+    assert product.processes() == [], "Ctrl-C leaves no process"
+    product.start()
+    again = product.get(f"{product.app()}/status")
+    assert (again["digest"], again["certificates"]) == (before["digest"], 1)
+    assert again["incarnation"] != before["incarnation"]
