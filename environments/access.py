@@ -111,10 +111,13 @@ def get_application(person: Any, slug: str, *, to: Right = Right.VIEW) -> Applic
     return application
 
 
-def get_environment(person: Any, application: str, environment: str, *, to: Right = Right.VIEW) -> Environment:
+def get_environment(
+    person: Any, application: str, environment: str, *, to: Right = Right.VIEW, archived: bool = False
+) -> Environment:
     """The environment with its application, if this person may; `rights` on it say what else they may do.
 
-    An archived environment can be seen, and changed by nobody.
+    An archived environment can be seen, and changed by nobody. Only what brings it back, which its owners may, fetches
+    with `to=Right.OWN, archived=True`; OWN among the `rights` of an archived environment says that they may do that.
     """
     found = (
         Environment.objects.select_related("application")
@@ -137,11 +140,9 @@ def get_environment(person: Any, application: str, environment: str, *, to: Righ
     if to not in rights:
         _refuse(person, found, to)
     if found.archived_at is not None:
-        found.rights = frozenset({Right.VIEW})
-        if to not in (Right.VIEW, Right.OWN):
+        found.rights = rights & {Right.VIEW, Right.OWN}
+        if to != Right.VIEW and not (archived and to == Right.OWN):
             raise NotAllowed(_("This environment is archived; bring it back under Settings before changing it."))
-        if Right.OWN in rights:
-            found.rights = frozenset({Right.VIEW, Right.OWN})
     return found
 
 

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from audit import trail
 from environments.access import ROLES
+from environments.attempts import TooManyAttempts, paused
 from environments.models import Application, Environment, Membership, Person
 from environments.names import checked_name, checked_slug
 from environments.refusals import Refused
@@ -146,6 +147,8 @@ def add_member(
 @transaction.atomic
 def remove_member(*, membership: Membership, by: Any) -> None:
     """Takes one role away. The last owner of an application stays, so that somebody can still manage it."""
+    # Of two owners who remove one another at once, the second counts after the first.
+    Application.objects.select_for_update().get(pk=membership.application_id)
     if membership.role == "owner" and membership.environment_id is None:
         others = Membership.objects.filter(application=membership.application, environment=None, role="owner")
         if not others.exclude(pk=membership.pk).filter(person__is_active=True).exists():
@@ -201,9 +204,12 @@ def reset_password(*, person: Person, by: Any) -> str:
     return password
 
 
-@transaction.atomic
 def change_password(*, person: Person, current: str, new: str, by: Any) -> None:
+    """A new password in the place of the current one. Raises TooManyAttempts after ten wrong ones in five minutes."""
+    if paused("person.password-refused", by):
+        raise TooManyAttempts(field="current")
     if not person.check_password(current):
+        trail.refused("person.password-refused", by=by, subject=person)
         raise Refused(_("This is not your current password."), field="current")
     try:
         validate_password(new, person)
@@ -211,10 +217,11 @@ def change_password(*, person: Person, current: str, new: str, by: Any) -> None:
         raise Refused(error.messages[0], field="new") from None
     if person.check_password(new):
         raise Refused(_("The new password is the current one; choose another."), field="new")
-    person.set_password(new)
-    person.must_change_password = False
-    person.save(update_fields=["password", "must_change_password"])
-    trail.record("person.password-changed", by=by, subject=person)
+    with transaction.atomic():
+        person.set_password(new)
+        person.must_change_password = False
+        person.save(update_fields=["password", "must_change_password"])
+        trail.record("person.password-changed", by=by, subject=person)
 
 
 @transaction.atomic
@@ -222,6 +229,11 @@ def set_active(*, person: Person, active: bool, by: Any) -> None:
     """Lets a person sign in, or not any more: the next request of an inactive person is that of a stranger."""
     if person == by and not active:
         raise Refused(_("You cannot lock yourself out; ask another installation owner."))
+    if not active:
+        # Of two owners who lock one another out at once, the second finds that nobody else is left.
+        owners = Person.objects.select_for_update().filter(is_superuser=True, is_active=True).order_by("pk")
+        if [owner.pk for owner in owners] == [person.pk]:
+            raise Refused(_("This is the last installation owner who can sign in; let another one in first."))
     person.is_active = active
     person.save(update_fields=["is_active"])
     trail.record("person.let-in" if active else "person.locked-out", by=by, subject=person)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from django.contrib import messages
 from django.contrib.auth import authenticate, login, logout, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
@@ -21,15 +18,12 @@ from audit import trail
 from audit.actors import Actor
 from audit.models import Event
 from environments import actions
+from environments.attempts import TooManyAttempts, only_refusals
 from environments.forms import refused
 from environments.models import Person
 from environments.refusals import Refused
 from portal.forms import ChangePasswordForm, SignInForm
 
-# So many failed attempts with one name from one address, then a pause. The audit log is what counts them, so that
-# every web process knows, and nothing beside it has to be kept.
-ATTEMPTS = 10
-PAUSE = timedelta(minutes=5)
 SIGNED_IN, NOT_SIGNED_IN = "person.signed-in", "person.sign-in-refused"
 
 
@@ -86,13 +80,10 @@ def _attempt(name: str, address: str) -> str:
 
 
 def _paused(attempt: str) -> bool:
-    """Whether the last ten attempts failed, all of them within the last five minutes."""
-    recent = Event.objects.filter(
-        action__in=(SIGNED_IN, NOT_SIGNED_IN),
-        at__gt=timezone.now() - PAUSE,
-        body__contains=f'"attempt":"{attempt}"',
-    ).values_list("action", flat=True)[:ATTEMPTS]
-    return list(recent) == [NOT_SIGNED_IN] * ATTEMPTS
+    """With one name from one address; signing in in time starts the count anew."""
+    return only_refusals(
+        Event.objects.filter(action__in=(SIGNED_IN, NOT_SIGNED_IN), body__contains=f'"attempt":"{attempt}"')
+    )
 
 
 def _next(request: HttpRequest) -> str:
@@ -116,6 +107,7 @@ def change_password(request: HttpRequest) -> HttpResponse:
     person = request.user
     assert isinstance(person, Person)
     form = ChangePasswordForm(request.POST or None)
+    status = 422 if form.is_bound else 200
     if person.must_change_password:
         form.fields["current"].help_text = _("The one-time password that you were given.")
     if form.is_bound and form.is_valid():
@@ -125,10 +117,11 @@ def change_password(request: HttpRequest) -> HttpResponse:
         except Refused as error:
             refused(form, error)
             person.refresh_from_db()
+            status = 429 if isinstance(error, TooManyAttempts) else status
         else:
             # This session goes on; every other one of this person ends, because sessions are bound to the password.
             update_session_auth_hash(request, person)
             messages.success(request, _("Password changed. You are signed out everywhere else."))
             return redirect("home")
     context = {"form": form, "username": person.username}
-    return render(request, "portal/change_password.html", context, status=422 if form.is_bound else 200)
+    return render(request, "portal/change_password.html", context, status=status)

@@ -15,10 +15,19 @@ def ensure() -> tuple[str, str | None]:
     While the one-time password was never used, nobody knows it but who saw it printed; a new one is made then, so that
     a lost line of output does not lock everybody out.
     """
-    owner = Person.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
-    if owner is None:
-        person, password = actions.create_person(username=NAME, full_name="Owner", owner=True, by=PORTAL)
+    owners = list(Person.objects.filter(is_superuser=True, is_active=True).order_by("pk")[:2])
+    if not owners:
+        person, password = actions.create_person(username=_free_name(), full_name="Owner", owner=True, by=PORTAL)
         return person.username, password
-    if owner.must_change_password and owner.last_login is None and Person.objects.count() == 1:
+    owner = owners[0]
+    if owner.must_change_password and owner.last_login is None and len(owners) == 1:
         return owner.username, actions.reset_password(person=owner, by=PORTAL)
     return owner.username, None
+
+
+def _free_name() -> str:
+    """`owner`, or the next number behind it: an owner who was locked out keeps the name."""
+    name, number = NAME, 2
+    while Person.objects.filter(username__iexact=name).exists():
+        name, number = f"{NAME}-{number}", number + 1
+    return name

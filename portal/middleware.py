@@ -1,8 +1,9 @@
-"""What holds for every page: its content security policy, one-time passwords, and how refusals look."""
+"""What holds for every page: where it is asked from, its content security policy, one-time passwords, refusals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import ip_address
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -14,6 +15,26 @@ from environments.access import NotAllowed
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 POLICY = "; ".join(" ".join([directive, *sources]) for directive, sources in settings.SECURE_CSP.items())
+
+
+def client_address(get_response: GetResponse) -> GetResponse:
+    """Behind our proxy: REMOTE_ADDR becomes the address that the proxy saw, once and for everything that follows.
+
+    That is the last element of X-Forwarded-For, which our proxy appended; those before it are whatever the client
+    wrote. Where it is no address, the proxy's own stays. Without COUNTERSIGN_PROXY the header is not looked at.
+    """
+    if not settings.BEHIND_PROXY:
+        return get_response
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        appended = request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
+        try:
+            request.META["REMOTE_ADDR"] = str(ip_address(appended))
+        except ValueError:
+            pass
+        return get_response(request)
+
+    return middleware
 
 
 def content_security_policy(get_response: GetResponse) -> GetResponse:

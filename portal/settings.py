@@ -34,7 +34,11 @@ SECURE_SSL_REDIRECT = TLS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 SECURE_HSTS_SECONDS = 31_536_000 if TLS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = TLS
-if env.flag("COUNTERSIGN_PROXY", TLS):
+# True (or left out, with TLS): every request comes through one proxy of ours, which sets X-Forwarded-Proto and appends
+# the client's address to X-Forwarded-For. Its last element stands in the audit log, and a pause after wrong passwords
+# holds for it. Without a proxy it must be false: clients could then write both headers themselves.
+BEHIND_PROXY = env.flag("COUNTERSIGN_PROXY", TLS)
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 SESSION_COOKIE_HTTPONLY = True
@@ -73,6 +77,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "portal.middleware.client_address",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "portal.middleware.content_security_policy",

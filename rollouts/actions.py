@@ -13,8 +13,8 @@ from uuid import UUID
 from celery import current_app
 from django.conf import settings
 from django.contrib.auth.hashers import check_password
-from django.db import IntegrityError, transaction
-from django.db.models import Max, Q
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -60,27 +60,9 @@ def use_place(*, environment: Environment, place: str, by: Any) -> Destination:
     known = settings.LOCAL_PROCESSES.get(place)
     if known is None:
         raise Refused(_("Choose one of the places that this server knows."), field="place")
-    taken = (
-        Destination.objects.filter(place=place)
-        .exclude(environment=environment)
-        .select_related("environment__application")
-        .first()
-    )
-    if taken is not None and taken.environment.archived_at is None:
-        raise Refused(
-            _("%(title)s already runs %(environment)s; choose another place.")
-            % {"title": known["title"], "environment": taken.environment},
-            field="place",
-        )
-    before = Destination.objects.filter(environment=environment).first()
+    before = _may_be_placed(environment, place, by)
     if before is not None and before.place == place:
         return before
-    if before is not None and before.running is not None:
-        raise Refused(
-            _("This environment already runs on %(place)s; archive it and set up a new one to run elsewhere.")
-            % {"place": before.place},
-            field="place",
-        )
     destination = Destination(
         environment=environment, connector="local-process", exporter="mendix-settings", place=place
     )
@@ -88,16 +70,63 @@ def use_place(*, environment: Environment, place: str, by: Any) -> Destination:
         seen = destination.connect().observe()
     except ConnectorError as error:
         raise Refused(str(error), field="place") from None
-    destination.wanted_running = seen.status in ("running", "starting")
+    # What cannot be reached is taken for running: claiming that an app is stopped needs to have been seen.
+    destination.wanted_running = seen.status != "stopped"
     with transaction.atomic():
-        # An archived environment gives its place to the next one; brought back, it has to be placed anew.
-        Destination.objects.filter(Q(environment=environment) | Q(place=place)).delete()
-        destination.save()
+        # Looking took its time; others may have been quicker.
+        before = _may_be_placed(environment, place, by)
+        leaving = Destination.objects.filter(place=place).exclude(environment=environment).first()
+        if leaving is not None:
+            # What runs there is what an archived environment left, and what to go back to if the first apply fails.
+            destination.bundle = leaving.bundle
+            leaving.delete()
+        if before is not None:
+            before.delete()
+        try:
+            with transaction.atomic():
+                destination.save(force_insert=True)
+        except IntegrityError:
+            raise Refused(_("Somebody else has just taken this place; choose another."), field="place") from None
         moves.note_observation(destination, seen)
         environment.base_folder = str(Path(str(known["folder"])) / "current")
         environment.save(update_fields=["base_folder"])
         trail.record("environment.placed", by=by, subject=environment, place=place, observed=seen.status)
     return destination
+
+
+def _may_be_placed(environment: Environment, place: str, by: Any) -> Destination | None:
+    """Where the environment runs until now. Raises Refused when it cannot leave that place, or not have the new one."""
+    locked = Destination.objects.select_for_update(of=("self",)) if connection.in_atomic_block else Destination.objects
+    before = locked.filter(environment=environment).first()
+    if before is not None and before.place == place:
+        return before
+    if active_rollout(environment) is not None:
+        raise Refused(
+            _("Something is being applied, stopped or started here; wait for it to end, then choose the place."),
+            field="place",
+        )
+    if before is not None and before.running_id is not None:
+        raise Refused(
+            _("This environment already runs on %(place)s; archive it and set up a new one to run elsewhere.")
+            % {"place": before.place},
+            field="place",
+        )
+    holder = locked.filter(place=place).select_related("environment__application").first()
+    if holder is None:
+        return before
+    # An archived environment gives its place to another one of its own application; brought back, it is placed anew.
+    gives = holder.environment.archived_at is not None
+    owner = isinstance(by, Person) and by.is_superuser
+    if not gives or not (owner or holder.environment.application_id == environment.application_id):
+        raise Refused(
+            _("%(title)s already runs %(environment)s; choose another place.")
+            % {
+                "title": settings.LOCAL_PROCESSES[place]["title"],
+                "environment": holder.environment if not gives else _("something else"),
+            },
+            field="place",
+        )
+    return before
 
 
 # --- Asking for a rollout ---------------------------------------------------------------------------------------------
@@ -185,6 +214,11 @@ def roll_back(*, environment: Environment, revision: Revision, reason: str, tick
         destination = _destination(environment)
         if destination.running_id == revision.pk:
             raise Refused(_("Revision %(n)d is running already.") % {"n": revision.number})
+        if revision.frozen.base_folder != environment.base_folder:
+            raise Refused(
+                _("Revision %(n)d was made for another folder; apply what it holds as changes instead.")
+                % {"n": revision.number}
+            )
         if not revision.rollouts.filter(state="verified").exists():
             raise Refused(_("Revision %(n)d never ran here; apply it as changes instead.") % {"n": revision.number})
         rollout = _request(
@@ -225,7 +259,8 @@ def start(*, environment: Environment, reason: str = "", by: Any) -> Rollout:
 def _without_delivery(environment: Environment, kind: Kind, reason: str, by: Any) -> Rollout:
     with transaction.atomic():
         destination = _destination(environment)
-        if kind in (Kind.STOP, Kind.RESTART) and not destination.wanted_running:
+        stopped = not destination.wanted_running and destination.observed_status == "stopped"
+        if kind in (Kind.STOP, Kind.RESTART) and stopped:
             raise Refused(_("The app is stopped; start it instead."))
         if kind == Kind.START and destination.wanted_running and destination.observed_status == "running":
             raise Refused(_("The app is running already."))

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, connection, transaction
+from django.db import Error, connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -56,13 +56,15 @@ def advance(rollout_id: UUID | str) -> bool:
     if rollout is None:
         return False
     try:
-        if rollout.overdue and rollout.state not in ("verifying", "rolling_back"):
+        # These look before they judge: what was asked for in time may have come true meanwhile.
+        looks = rollout.state in ("verifying", "rolling_back") or rollout.kind == Kind.STOP
+        if rollout.overdue and not looks:
             _overdue(rollout)
         else:
             MOVES[rollout.state](rollout)
     except Fenced:
         return False
-    except DatabaseError:
+    except Error:
         # Nothing can be recorded now; the lease runs out and the sweep comes back to it.
         log.exception("rollout %s: the database did not answer", rollout.pk)
         return False
@@ -112,13 +114,14 @@ def _hold(rollout: Rollout, **values: Any) -> None:
 
 def _enter(rollout: Rollout, state: str, **values: Any) -> None:
     """The next state. Raises Fenced when another worker has taken over; ends are recorded in the audit log with it."""
-    if state not in STATES[rollout.state].then:
-        raise ValueError(f"{rollout.state} does not lead to {state}")
+    before = rollout.state
+    if state not in STATES[before].then:
+        raise ValueError(f"{before} does not lead to {state}")
     now = timezone.now()
     if STATES[state].final:
         values["finished_at"] = now
     with transaction.atomic():
-        held = Rollout.objects.filter(pk=rollout.pk, fence=rollout.fence, state=rollout.state)
+        held = Rollout.objects.filter(pk=rollout.pk, fence=rollout.fence, state=before)
         if not held.update(state=state, state_since=now, **values):
             raise Fenced
         rollout.state, rollout.state_since = state, now
@@ -147,19 +150,21 @@ def _end(rollout: Rollout) -> None:
         values: dict[str, Any] = {
             "proof": rollout.proof,
             "proved_at": now,
-            "wanted_running": rollout.kind != Kind.STOP and rollout.start_after,
-            "blocked_digest": "",
+            "wanted_running": rollout.start_after,
         }
         if rollout.kind in (Kind.APPLY, Kind.ROLL_BACK):
             values |= {"running": rollout.revision, "bundle": rollout.bundle}
         if rollout.kind == Kind.STOP:
             # What was proved about the configuration stays true; only the app does not run.
             del values["proof"], values["proved_at"]
-        if rollout.kind in (Kind.STOP, Kind.START, Kind.RESTART):
-            del values["blocked_digest"]
         where.update(**values)
-    elif rollout.state in ("rolled_back", "needs_help") and rollout.kind == Kind.APPLY and rollout.revision:
-        where.update(blocked_digest=rollout.revision.digest)
+        if rollout.revision:
+            where.filter(blocked_digest=rollout.revision.digest).update(blocked_digest="")
+    elif rollout.state in ("rolled_back", "needs_help"):
+        # It was asked to run, and runs again or ought to.
+        where.update(wanted_running=rollout.start_after)
+        if rollout.kind == Kind.APPLY and rollout.revision:
+            where.update(blocked_digest=rollout.revision.digest)
 
 
 def _overdue(rollout: Rollout) -> None:
@@ -178,6 +183,10 @@ def _fail(rollout: Rollout, sentence: str) -> None:
             case "requested" | "exporting" | "checking":
                 _say(rollout, sentence, "failed")
                 _enter(rollout, "refused", failure=sentence, sentence="Nothing was delivered; what ran before runs on.")
+            case "delivering" if not rollout.steps.filter(state="delivering").exists():
+                # A delivery begins with its step, so nothing has been touched yet.
+                _say(rollout, sentence, "failed")
+                _enter(rollout, "refused", failure=sentence, sentence="Nothing was delivered; what ran before runs on.")
             case "stopping" if rollout.kind == Kind.STOP:
                 _say(rollout, sentence, "failed")
                 _enter(rollout, "refused", failure=sentence, sentence="The app was not stopped.")
@@ -190,7 +199,7 @@ def _fail(rollout: Rollout, sentence: str) -> None:
                 # The old configuration must come back: try again until the time is over.
                 _say(rollout, sentence, "failed")
                 rollout.pause = True
-    except (Fenced, DatabaseError):
+    except (Fenced, Error):
         log.warning("rollout %s: its failure is left to the next worker", rollout.pk)
 
 
@@ -236,7 +245,9 @@ def begin(rollout: Rollout) -> None:
         return
     seen = _connector(rollout).observe()
     _hold(rollout, incarnation_before=seen.incarnation)
-    _enter(rollout, "starting" if rollout.kind == Kind.START else "stopping")
+    # A start finds nothing running, or what it is to run; anything else was started by others and has to be restarted.
+    as_wanted = not seen.incarnation or (seen.digest is not None and seen.digest == _expected(rollout))
+    _enter(rollout, "starting" if rollout.kind == Kind.START and as_wanted else "stopping")
 
 
 def export(rollout: Rollout) -> None:
@@ -278,12 +289,15 @@ def check(rollout: Rollout) -> None:
 
 def deliver(rollout: Rollout) -> None:
     connector = _connector(rollout)
-    if not rollout.incarnation_before:
-        _hold(rollout, incarnation_before=connector.observe().incarnation)
+    seen = connector.observe()
+    if seen.incarnation and not rollout.start_after:
+        raise CannotGoOn("The app runs, although it was stopped from here; apply again and choose to start it.")
     files = unseal.open_bundle(_bundle(rollout), reason=f"delivered for revision {_revision(rollout).number}")
     with _step(rollout, f"Deliver {_n(len(files.files), 'file')}") as say:
         _deliver(connector, files)
         say("switched at once, and read back")
+    # Seen after the delivery: a start before it read the old files, whoever made it.
+    _hold(rollout, incarnation_before=connector.observe().incarnation)
     if rollout.start_after:
         _enter(rollout, "stopping" if rollout.incarnation_before else "starting")
     else:
@@ -320,9 +334,7 @@ def stop(rollout: Rollout) -> None:
 def start(rollout: Rollout) -> None:
     connector = _connector(rollout)
     seen = connector.observe()
-    if not (seen.incarnation and seen.incarnation != rollout.incarnation_before) and not (
-        rollout.kind == Kind.START and seen.status == "running"
-    ):
+    if not seen.incarnation:
         with _step(rollout, "Start the app"):
             connector.start()
     _enter(rollout, "verifying")
@@ -382,8 +394,13 @@ def go_back(rollout: Rollout) -> None:
             seen, proof = _watch(rollout, rollout.incarnation_back, expected)
             if proof is not None:
                 _rolled_back(rollout, "The app runs with what ran before.")
-            elif seen.status == "stopped" or rollout.overdue:
+            elif rollout.overdue:
                 _needs_help(rollout, seen.note or _why_not_verified(seen, expected))
+            elif seen.status == "stopped":
+                # A crash or a reboot on the way: the old configuration is worth another start, until the time is over.
+                _say(rollout, seen.note or "The app does not run", "failed")
+                _hold(rollout, phase="start")
+                rollout.pause = True
 
 
 def _restart(rollout: Rollout, connector: Connector, *, after: str) -> None:
@@ -400,22 +417,22 @@ def _restart(rollout: Rollout, connector: Connector, *, after: str) -> None:
         raise
     took, stopped_at = time.monotonic() - asked, timezone.now()
 
+    held = Rollout.objects.filter(pk=rollout.pk, fence=rollout.fence)
+
     def record_stop() -> None:
+        """In rows alone, and the same whether it is done once or twice: the thread below may come late."""
         stopping.ended("ok", f"stopped after {took:.1f} s", stopped_at)
         if going_back:
-            _hold(rollout, phase="start")
+            held.filter(state="rolling_back", phase="stop").update(phase="start")
         else:
-            _enter(rollout, "starting", stopped_at=stopped_at)
+            held.filter(state="stopping").update(state="starting", state_since=stopped_at, stopped_at=stopped_at)
 
     _without_waiting(record_stop)
     connector.start()
     started_at = timezone.now()
     # The app has been asked to run again; from here on the records may take their time.
-    rollout.refresh_from_db(fields=["state", "phase"])
-    if rollout.state in ("stopping",):
-        record_stop()
-    if going_back and rollout.phase == "stop":
-        record_stop()
+    record_stop()
+    rollout.refresh_from_db(fields=["state", "state_since", "phase", "stopped_at"])
     Step.objects.create(
         rollout=rollout,
         state=rollout.state,
@@ -484,13 +501,13 @@ def _proof(
 ) -> Proof | None:
     if seen.status != "running" or not seen.incarnation:
         return None
-    if seen.incarnation == before and rollout.kind != Kind.START:
+    if seen.incarnation == before and not (rollout.kind == Kind.START and expected and seen.digest == expected):
         return None
     if expected is None:
         return Proof.RESTARTED
     if seen.digest is not None:
         return Proof.REPORTED if seen.digest == expected else None
-    return Proof.READ_BACK if connector.delivered_digest() == expected else Proof.RESTARTED
+    return Proof.READ_BACK if connector.delivered_digest() == expected else None
 
 
 def _why_not_verified(seen: Observation, expected: str | None) -> str:
@@ -499,6 +516,8 @@ def _why_not_verified(seen: Observation, expected: str | None) -> str:
             f"The app runs, but reports the configuration {seen.digest[:12]} "
             f"instead of {expected[:12]}, which was delivered."
         )
+    if seen.status == "running" and expected and seen.digest is None:
+        return "The app runs, but was not restarted, or the files there are not those that were delivered."
     if seen.status == "running":
         return "The app runs, but was not restarted."
     return f"The app did not come up in time; it was last seen {seen.status}. {seen.note}".strip()

@@ -53,7 +53,7 @@ STATES = {
         State("requested", ("exporting", "stopping", "starting", "refused", "cancelled"), "cancelled", DAY),
         State("exporting", ("checking", "refused"), "refused", 600),
         State("checking", ("delivering", "refused"), "refused", 600),
-        State("delivering", ("stopping", "starting", "verified", "rolling_back"), "rolling_back", 600),
+        State("delivering", ("refused", "stopping", "starting", "verified", "rolling_back"), "rolling_back", 600),
         State("stopping", ("starting", "verifying", "verified", "refused", "rolling_back"), "rolling_back", 600),
         State("starting", ("verifying", "rolling_back"), "rolling_back", 600),
         State("verifying", ("verified", "rolling_back"), "rolling_back", 120),

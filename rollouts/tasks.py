@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,9 +11,11 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from rollouts import actions, moves
-from rollouts.connectors import ConnectorError
+from rollouts.connectors import ConnectorError, Observation
 from rollouts.models import Destination, Pulse, Rollout
 from rollouts.states import ACTIVE
+
+log = logging.getLogger(__name__)
 
 # A nudge that nobody acted on is repeated after this time.
 NUDGE_AGAIN = timedelta(seconds=5)
@@ -43,8 +46,12 @@ def sweep() -> None:
     for destination in due.exclude(environment__in=busy).order_by(F("observed_at").asc(nulls_first=True))[:20]:
         try:
             seen = destination.connect().observe()
-        except ConnectorError:
-            continue
+        except ConnectorError as error:
+            seen = Observation("unreachable", destination.observed_incarnation, None, str(error))
+        except Exception:
+            # One app that cannot be looked at must not keep the others from being looked after.
+            log.exception("%s could not be observed", destination)
+            seen = Observation("unreachable", destination.observed_incarnation, None, "The portal's log says why.")
         moves.note_observation(destination, seen)
 
 

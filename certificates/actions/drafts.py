@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from datetime import timedelta
 from typing import Any
@@ -19,9 +20,17 @@ from certificates.models import ClientCertificate, Draft, Version
 from environments.models import Environment
 from environments.refusals import Refused
 from vault import safe
+from vault.errors import VaultError
 from vault.models import SealedObject
 
 LIVES = timedelta(minutes=15)
+
+
+class VaultUnusable(Refused):
+    """The vault could not seal or open an upload: a matter for whoever runs the server. The upload itself stays."""
+
+    def __init__(self, error: VaultError) -> None:
+        super().__init__(str(error), field="file")
 
 
 def session_mark(session_key: str) -> str:
@@ -40,14 +49,18 @@ def keep_draft(
 ) -> Draft:
     """Seals an uploaded file, so that a wrong password or a preview does not need it to be sent again.
 
-    Raises Refusal (certificates.diagnosis) for a file that no password could open.
+    Raises Refusal (certificates.diagnosis) for a file that no password could open, VaultUnusable where nothing can be
+    sealed.
     """
     try:
         pkcs12.screen(file)
     except Refusal as refusal:
         _record_refusal(refusal, environment, file_name, by)
         raise
-    sealed = safe.put(file, environment_id=environment.pk, field="draft")
+    try:
+        sealed = safe.put(file, environment_id=environment.pk, field="draft")
+    except VaultError as error:
+        raise VaultUnusable(error) from None
     try:
         with transaction.atomic():
             sealed.save()
@@ -62,7 +75,7 @@ def keep_draft(
                 expires_at=timezone.now() + LIVES,
             )
     except BaseException:
-        safe.destroy(sealed)
+        _forget(sealed)
         raise
 
 
@@ -82,10 +95,13 @@ def open_draft(*, draft_id: Any, environment: Environment, session_key: str, by:
 def read_draft(*, draft: Draft, password: str, by: Any) -> Draft:
     """Opens the file with this password, in a child process; keeps what was read, sealed, in the file's place.
 
-    Raises Refusal, which leaves the draft as it was, or Refused for a renewal that is already here. The password is
-    kept nowhere.
+    Raises Refusal or VaultUnusable, which leave the draft as it was, or Refused for a renewal that is already here. The
+    password is kept nowhere.
     """
-    file = safe.open_sealed(draft.sealed, record=lambda _sealed: None)
+    try:
+        file = safe.open_sealed(draft.sealed, record=lambda _sealed: None)
+    except VaultError as error:
+        raise VaultUnusable(error) from None
     try:
         identity = pkcs12.read_in_child(file, password)
     except Refusal as refusal:
@@ -94,7 +110,10 @@ def read_draft(*, draft: Draft, password: str, by: Any) -> Draft:
     facts = slots.columns(identity)
     if draft.certificate is not None:
         slots.refuse_known_version(draft.certificate, facts)
-    before, sealed = draft.sealed, slots.seal(identity, draft.environment)
+    try:
+        before, sealed = draft.sealed, slots.seal(identity, draft.environment)
+    except VaultError as error:
+        raise VaultUnusable(error) from None
     try:
         with transaction.atomic():
             sealed.save()
@@ -103,10 +122,10 @@ def read_draft(*, draft: Draft, password: str, by: Any) -> Draft:
                 raise Refused(_("This upload was opened a moment ago; look at it again."), field="file")
             SealedObject.objects.filter(pk=before.pk).delete()
     except BaseException:
-        safe.destroy(sealed)
+        _forget(sealed)
         raise
     draft.sealed, draft.facts = sealed, facts
-    safe.destroy(before)
+    _forget(before)
     return draft
 
 
@@ -117,7 +136,13 @@ def drop_draft(*, draft: Draft, by: Any) -> None:
         if gone:
             SealedObject.objects.filter(pk=draft.sealed_id).delete()
     if gone:
-        safe.destroy(draft.sealed)
+        _forget(draft.sealed)
+
+
+def _forget(sealed: SealedObject) -> None:
+    """The row decides, and it is gone; a file that the storage does not let go of now is the sweep's."""
+    with contextlib.suppress(VaultError):
+        safe.destroy(sealed)
 
 
 def _record_refusal(refusal: Refusal, environment: Environment, file_name: str, by: Any) -> None:

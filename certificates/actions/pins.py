@@ -94,7 +94,11 @@ def _name(certificate: ClientCertificate | None) -> str | None:
 
 
 def _belongs(certificate: ClientCertificate | None, environment: Environment) -> None:
-    if certificate is not None and (certificate.environment_id != environment.pk or certificate.removed_at is not None):
+    """By the row, which stays locked: what the page showed may have been removed meanwhile."""
+    if certificate is None:
+        return
+    here = ClientCertificate.objects.select_for_update().filter(environment=environment, removed_at=None)
+    if not here.filter(pk=certificate.pk).first():
         raise Refused(_("Choose a certificate of this environment."), field="certificate")
 
 

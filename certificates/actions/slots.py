@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.utils import timezone
 from django.utils.text import slugify
@@ -107,13 +107,14 @@ def add_sealed(
     name = checked_name(name)
     _name_is_free(environment, name)
     slugs = set(ClientCertificate.objects.filter(environment=environment).values_list("slug", flat=True))
-    certificate = ClientCertificate.objects.create(
+    certificate = ClientCertificate(
         environment=environment,
         name=name,
         slug=_free_slug(name, slugs),
         position=_last_position(environment) + 1,
         created_by=called(by),
     )
+    _save(certificate, force_insert=True)
     version = _version(certificate, facts, sealed, file_name, by)
     certificate.in_use = version
     certificate.save(update_fields=["in_use"])
@@ -151,8 +152,7 @@ def renew_sealed(
     by: Any,
 ) -> Version:
     """The rows and the event of `renew`, inside the caller's transaction."""
-    if certificate.removed_at is not None:
-        raise Refused(_("“%(name)s” was removed; add it as a new certificate.") % {"name": certificate})
+    _lock(certificate)
     refuse_known_version(certificate, facts)
     version = _version(certificate, facts, sealed, file_name, by)
     if in_use:
@@ -209,6 +209,7 @@ def from_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
 def use_version(*, version: Version, by: Any) -> None:
     """This version goes with the next apply."""
     certificate = version.certificate
+    _lock(certificate)
     if version.sealed_id is None:
         raise Refused(_("Version %(n)d has no key here; upload its file first.") % {"n": version.number})
     if certificate.in_use_id == version.pk:
@@ -229,7 +230,7 @@ def rename(*, certificate: ClientCertificate, name: str, by: Any) -> None:
     if name.lower() != certificate.name.lower():
         _name_is_free(certificate.environment, name)
     before, certificate.name = certificate.name, name
-    certificate.save(update_fields=["name"])
+    _save(certificate, update_fields=["name"])
     trail.record("certificate.renamed", by=by, subject=certificate, before=before, after=name)
 
 
@@ -285,6 +286,7 @@ def move(*, certificate: ClientCertificate, to: int, by: Any) -> None:
 @transaction.atomic
 def remove(*, certificate: ClientCertificate, by: Any) -> None:
     """Takes it off the list. Refused while pinned, saying where; its key is kept for the revisions that used it."""
+    _lock(certificate)
     pinned = list(Pin.objects.filter(certificate=certificate).values_list("key", flat=True))
     if pinned:
         raise Refused(
@@ -327,8 +329,9 @@ def restore(*, environment: Environment, content: Content, versions: Mapping[str
         present = existing.certificate.slug if existing.certificate else None
         if target is not None and (target.kind, target.slug) == (existing.kind, present):
             del wanted[existing.key]
-        else:
+        elif existing.key in wanted or present is None or present in slots:
             existing.delete()
+        # What is left is pinned to a certificate that is not in the content: disabled, so no change, and kept.
     for target in wanted.values():
         Pin.objects.create(
             environment=environment,
@@ -341,6 +344,28 @@ def restore(*, environment: Environment, content: Content, versions: Mapping[str
         setattr(environment, column, getattr(content, column))
     environment.save(update_fields=["runtime", "runtime_version", "profile", "base_folder"])
     trail.record("changes.undone", by=by, subject=environment, content=content.digest)
+
+
+def _lock(certificate: ClientCertificate) -> None:
+    """Holds the row until the transaction ends, and reads anew what others may have changed since it was fetched.
+
+    Raises Refused for a certificate that was removed meanwhile.
+    """
+    rows = ClientCertificate.objects.select_for_update()
+    certificate.refresh_from_db(fields=["removed_at", "in_use"], from_queryset=rows)
+    if certificate.removed_at is not None:
+        raise Refused(_("“%(name)s” was removed; add it as a new certificate.") % {"name": certificate})
+
+
+def _save(certificate: ClientCertificate, **how: Any) -> None:
+    """Of two people who take a name at once, the database lets one; the other gets the sentence."""
+    try:
+        with transaction.atomic():
+            certificate.save(**how)
+    except IntegrityError:
+        _name_is_free(certificate.environment, certificate.name)
+        # Another name that the exported file would be named after alike.
+        raise Refused(_("Somebody added a certificate here at the same moment; try again."), field="name") from None
 
 
 def _renumber(order: Iterable[ClientCertificate]) -> None:

@@ -16,6 +16,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_http_methods
 
 from certificates import actions
+from certificates.actions.drafts import VaultUnusable
 from certificates.comparison import compare
 from certificates.diagnosis import Refusal
 from certificates.forms import ConfirmForm, PasswordForm, UploadForm
@@ -66,6 +67,8 @@ def _upload(
             )
         except Refusal as refusal:
             refused(form, _beside(refusal))
+        except Refused as error:
+            refused(form, error)
         else:
             return _read(request, draft, form.cleaned_data["password"], form.cleaned_data.get("name", ""))
     status = 422 if form.is_bound else 200
@@ -78,7 +81,8 @@ def _read(request: HttpRequest, draft: Draft, password: str, name: str) -> HttpR
     try:
         actions.read_draft(draft=draft, password=password, by=request.user)
     except (Refusal, Refused) as error:
-        if error.field == "password" or getattr(error, "code", "") in WORTH_ANOTHER_TRY:
+        waits = isinstance(error, VaultUnusable) or getattr(error, "code", "") in WORTH_ANOTHER_TRY
+        if waits or error.field == "password":
             again = PasswordForm({"name": name})
             again.full_clean()
             again.add_error("password", str(error))

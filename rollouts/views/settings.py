@@ -91,7 +91,7 @@ def archive(request: HttpRequest, app: str, env: str) -> HttpResponse:
 
 @require_POST
 def bring_back(request: HttpRequest, app: str, env: str) -> HttpResponse:
-    environment = get_environment(request.user, app, env, to=Right.OWN)
+    environment = get_environment(request.user, app, env, to=Right.OWN, archived=True)
     try:
         environments.bring_back_environment(environment=environment, by=request.user)
     except Refused as error:

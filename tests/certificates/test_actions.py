@@ -13,8 +13,9 @@ from django.utils import timezone
 
 from audit.models import Event
 from certificates import actions, current, pkcs12
+from certificates.actions import slots
 from certificates.diagnosis import Refusal
-from certificates.models import ClientCertificate, Draft, Version
+from certificates.models import ClientCertificate, Draft, Pin, Version
 from environments import actions as environments
 from environments.models import Person
 from environments.refusals import Refused
@@ -431,3 +432,118 @@ def test_a_pin_takes_a_certificate_that_is_here_only(whose, pin, add_certificate
 
     with pytest.raises(Refused, match="of this environment"):
         pin("api.example.com", certificate)
+
+
+# --- What another person did meanwhile --------------------------------------------------------------------------------
+
+
+def test_a_certificate_that_somebody_removed_meanwhile_cannot_be_pinned(environment, owner, pin, add_certificate):
+    seen = add_certificate()
+    other = pin("other.example.com")
+    actions.remove(certificate=ClientCertificate.objects.get(pk=seen.pk), by=owner)
+    target = actions.read_target(environment=environment, text="other.example.com")
+
+    with pytest.raises(Refused, match="of this environment"):
+        pin("api.example.com", seen)
+    with pytest.raises(Refused, match="of this environment"):
+        actions.change_pin(pin=other, target=target, certificate=seen, by=owner)
+
+    assert not Pin.objects.filter(certificate=seen).exists()
+
+
+def test_a_certificate_that_somebody_removed_meanwhile_takes_no_other_version(owner, add_certificate, make_file):
+    certificate = add_certificate()
+    identity = pkcs12.read(make_file(), "secret")
+    actions.renew(certificate=certificate, identity=identity, in_use=True, by=owner)
+    first = Version.objects.select_related("certificate").get(certificate=certificate, number=1)
+    actions.remove(certificate=ClientCertificate.objects.get(pk=certificate.pk), by=owner)
+    before = stored()
+
+    with pytest.raises(Refused, match="was removed"):
+        actions.use_version(version=first, by=owner)
+    with pytest.raises(Refused, match="was removed"):
+        actions.renew(certificate=certificate, identity=pkcs12.read(make_file(), "secret"), in_use=True, by=owner)
+
+    certificate.refresh_from_db()
+    assert certificate.in_use.number == 2
+    assert stored() == before
+
+
+def test_a_certificate_is_removed_once(owner, add_certificate):
+    certificate = add_certificate()
+    seen = ClientCertificate.objects.get(pk=certificate.pk)
+    actions.remove(certificate=certificate, by=owner)
+
+    with pytest.raises(Refused, match="was removed"):
+        actions.remove(certificate=seen, by=owner)
+
+    assert Event.objects.filter(action="certificate.removed").count() == 1
+
+
+@pytest.fixture
+def meanwhile(environment, monkeypatch):
+    """Lets somebody else add a certificate of this name between the look at the names and the row."""
+    looked = slots._name_is_free
+
+    def take(name: str, slug: str = "of-somebody-else") -> None:
+        def look(where, wanted):
+            looked(where, wanted)
+            monkeypatch.setattr(slots, "_name_is_free", looked)
+            ClientCertificate.objects.create(environment=environment, name=name, slug=slug, position=9)
+
+        monkeypatch.setattr(slots, "_name_is_free", look)
+
+    return take
+
+
+def test_of_two_who_add_the_same_name_at_once_one_gets_the_sentence(meanwhile, add_certificate, keep, make_file, owner):
+    draft = actions.read_draft(draft=keep(make_file()), password="secret", by=owner)
+    meanwhile("BANK")
+
+    with pytest.raises(Refused, match="There is already a certificate “Bank” here") as refused:
+        actions.add_draft(draft=draft, name="Bank", confirmed=True, by=owner)
+
+    assert refused.value.field == "name"
+    actions.add_draft(draft=draft, name="Bank 2", confirmed=True, by=owner)
+
+
+def test_of_two_names_that_export_alike_the_second_is_asked_to_try_again(meanwhile, add_certificate):
+    meanwhile("Bank!", slug="bank")
+
+    with pytest.raises(Refused, match="at the same moment; try again"):
+        add_certificate("Bank")
+
+    assert add_certificate("Bank").slug == "bank"
+
+
+def test_of_two_who_give_the_same_name_at_once_one_gets_the_sentence(meanwhile, add_certificate, owner):
+    certificate = add_certificate("Tax")
+    meanwhile("Bank")
+
+    with pytest.raises(Refused, match="There is already a certificate “Bank” here") as refused:
+        actions.rename(certificate=certificate, name="Bank", by=owner)
+
+    assert refused.value.field == "name"
+    certificate.refresh_from_db()
+    assert certificate.name == "Tax"
+
+
+# --- A vault that cannot be used --------------------------------------------------------------------------------------
+
+
+def test_without_the_vaults_key_an_upload_is_refused_and_a_kept_one_stays(settings, tmp_path, keep, make_file, owner):
+    known = settings.VAULT_KEYRING
+    draft = keep(make_file())
+    before = stored(), ciphertexts()
+    settings.VAULT_KEYRING = {"name": "local", "path": str(tmp_path / "none.json")}
+
+    with pytest.raises(Refused, match="none.json") as refused:
+        keep(make_file())
+    assert refused.value.field == "file"
+    with pytest.raises(Refused, match="none.json") as refused:
+        actions.read_draft(draft=draft, password="secret", by=owner)
+    assert refused.value.field == "file"
+
+    assert (stored(), ciphertexts()) == before
+    settings.VAULT_KEYRING = known
+    assert actions.read_draft(draft=draft, password="secret", by=owner).is_read

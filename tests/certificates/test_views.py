@@ -179,6 +179,25 @@ def test_bad_input_is_one_sentence_beside_its_field_and_the_name_stays(bad, fiel
     assert stored() == ((0, 0, 0, 1, 1) if bad == "nul" else (0, 0, 0, 0, 0))
 
 
+def test_an_upload_without_the_vaults_key_says_so_and_a_kept_file_waits_for_it(
+    signed_in, at, make_file, settings, tmp_path
+):
+    given = {"file": upload(make_file()), "password": "wrong", "name": "Kept"}
+    assert signed_in.post(at("certificate-new"), given).status_code == 422
+    kept = at("draft", Draft.objects.get().pk)
+    known = settings.VAULT_KEYRING
+    settings.VAULT_KEYRING = {"name": "local", "path": str(tmp_path / "none.json")}
+
+    fresh = signed_in.post(at("certificate-new"), given | {"file": upload(make_file())})
+    again = signed_in.post(kept, {"password": "secret", "name": "Kept"})
+
+    assert (fresh.status_code, again.status_code) == (422, 422)
+    assert "none.json" in error_beside(fresh, "file")
+    assert "none.json" in error_beside(again, "password")
+    settings.VAULT_KEYRING = known
+    assert signed_in.post(kept, {"password": "secret", "name": "Kept"}).status_code == 302
+
+
 def test_a_name_that_exists_is_refused_beside_the_name_and_the_preview_stays(signed_in, at, make_file, add_certificate):
     add_certificate("Bank")
     response = signed_in.post(at("certificate-new"), {"file": upload(make_file()), "password": "secret"})

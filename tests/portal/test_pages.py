@@ -177,6 +177,30 @@ def test_changing_the_password_keeps_this_session_and_ends_the_others(owner: Per
     assert elsewhere.get("/").status_code == 302
 
 
+@pytest.mark.django_db
+def test_ten_wrong_current_passwords_pause_the_change_of_this_person_for_five_minutes(owner: Person) -> None:
+    new = "a sentence nobody guesses"
+    typed = {"current": PASSWORD, "new": new, "again": new}
+    client = signed_in(owner)
+    for number in range(10):
+        assert client.post("/change-password/", typed | {"current": f"guess {number}"}).status_code == 422
+    refused = Event.objects.filter(action="person.password-refused", refused=True, actor_id=str(owner.pk))
+    assert refused.count() == 10
+    assert not any("guess" in event.body for event in refused)
+
+    paused = client.post("/change-password/", typed)
+
+    assert paused.status_code == 429
+    assert "Too many wrong passwords; wait 5 minutes, then try again." in paused.content.decode()
+    owner.refresh_from_db()
+    assert owner.check_password(PASSWORD)
+    # Another person is not concerned, and the pause ends.
+    ada = Person.objects.create_user("ada", password=PASSWORD)
+    assert signed_in(ada).post("/change-password/", typed).status_code == 302
+    Event.objects.filter(action="person.password-refused").update(at=timezone.now() - timedelta(minutes=5, seconds=1))
+    assert client.post("/change-password/", typed).status_code == 302
+
+
 # --- Home, and an application -----------------------------------------------------------------------------------------
 
 

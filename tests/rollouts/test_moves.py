@@ -175,7 +175,7 @@ def test_the_start_after_our_stop_waits_for_no_database(
         moves.advance(rollout.pk)
 
     def broken(*_args: object, **_kwargs: object) -> None:
-        raise moves.DatabaseError("the disk is full")
+        raise moves.Error("the disk is full")
 
     monkeypatch.setattr(moves, "_enter", broken)
     monkeypatch.setattr(moves._Line, "ended", broken)
