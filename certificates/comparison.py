@@ -8,7 +8,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from certificates.listing import key_of
+from certificates.listing import key_of, readable
 from certificates.models import Version
 
 
@@ -43,7 +43,7 @@ def compare(old: Version, new: Version) -> list[Pair]:
 
 
 def _text(about: str, old: str, new: str, words: str) -> Pair:
-    return Pair(about, old, new, words if old != new else "", unusual=old != new)
+    return Pair(about, readable(old), readable(new), words if old != new else "", unusual=old != new)
 
 
 def _names(old: Version, new: Version) -> Pair:

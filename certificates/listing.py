@@ -161,6 +161,22 @@ def key_of(version: Version) -> str:
     return f"{version.key_kind} {version.key_bits}" if version.key_kind in ("RSA", "DSA") else version.key_kind
 
 
+def name_parts(name: str) -> list[str]:
+    """The parts of an RFC 4514 name (“CN=Bank\\, Inc,O=Bank”) as people read them, without its escapes (§2.4)."""
+    parts = re.findall(r"(?:\\.|[^,\\])+", name, re.S)
+    return [re.sub(r"((?:\\[0-9A-Fa-f]{2})+)|\\(.)", _unescaped, part, flags=re.S).strip() for part in parts]
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    pairs, character = found.groups()
+    return bytes.fromhex(pairs.replace("\\", "")).decode(errors="replace") if pairs else character
+
+
+def readable(name: str) -> str:
+    """An RFC 4514 name in one line, for reading and never for comparing."""
+    return ", ".join(name_parts(name))
+
+
 def warned(version: Version) -> list[str]:
     """The sentences of what has to be known before this version is used."""
     return [warning["sentence"] for warning in warnings_of(version)]

@@ -23,6 +23,8 @@ _SERVICE = re.compile(rf"{_NAME}\.{_NAME}")
 _SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
 # RFC 1123 §2.1, and the underscore that internal names use.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+# What passes for an identifier where nobody said that it is one: no blanks, no brackets, no quotation marks.
+_PLAIN = re.compile(r"[\w.:/-]+")
 # What ends a host name rather than a Mendix service name, when it is in lower case or the whole text is in capitals.
 _ENDINGS = frozenset(
     {"com", "net", "org", "edu", "gov", "mil", "int", "info", "biz", "io", "eu", "dev", "app", "cloud"}
@@ -79,7 +81,7 @@ def interpret(text: str, kind: str | None = None) -> Interpretation:
 
 
 def guess(text: str) -> str:
-    """The kind that a trimmed text looks like; what looks like neither service nor host is an identifier."""
+    """The kind that a trimmed text looks like; what looks like neither service nor host can only be an identifier."""
     if _SCHEME.match(text) or text.lower().startswith(("http:", "https:")):
         return HOST
     if _SERVICE.fullmatch(text) and text != text.lower() and not _ends_like_a_host(text):
@@ -126,6 +128,12 @@ def _service(text: str) -> Interpretation:
 
 def _identifier(text: str, *, guessed: bool) -> Interpretation:
     notes = []
+    # A comma has its own sentence.
+    if guessed and "," not in text and not _PLAIN.fullmatch(text):
+        raise TargetError(
+            "This is neither a host nor a service; type a host like api.example.com, "
+            "or choose the kind Client certificate identifier."
+        )
     if guessed and _LABEL.fullmatch(text):
         notes.append("If this is the name of a server, choose host")
     if "*" in text:

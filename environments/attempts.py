@@ -1,4 +1,4 @@
-"""A pause after wrong passwords. The audit log counts them, so that every web process knows, and nothing else is kept."""
+"""Pauses after wrong passwords. The audit log counts them, so that every web process knows, and no more is kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TooManyAttempts(Refused):
 
 
 def paused(action: str, by: Any) -> bool:
-    """Whether ten attempts of this actor at `action`, as `trail.refused` recorded them, failed in the last five minutes.
+    """Whether ten attempts of `by` at `action` failed in the last five minutes, as `trail.refused` noted.
 
     Ask before the password is checked, outside a transaction, so that the attempts of others are seen.
     """

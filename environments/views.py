@@ -37,10 +37,24 @@ get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 View = Callable[..., HttpResponse]
 
 
+def installation_owners(view: View) -> View:
+    """A page for installation owners only; others are told so, and the attempt is recorded."""
+
+    @wraps(view)
+    def only_for_them(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not request.user.is_superuser:
+            trail.refused("access.refused", by=request.user, subject=request.user, right="installation-owner")
+            raise NotAllowed(_("Only installation owners add people and applications; ask one of them."))
+        return view(request, *args, **kwargs)
+
+    return only_for_them
+
+
 # --- Applications -----------------------------------------------------------------------------------------------------
 
 
 @get_or_post
+@installation_owners
 def application_new(request: HttpRequest) -> HttpResponse:
     form = ApplicationForm(request.POST or None)
     if form.is_bound and form.is_valid():
@@ -147,19 +161,6 @@ def member_remove(request: HttpRequest, app: str, pk: int) -> HttpResponse:
 
 
 # --- People -----------------------------------------------------------------------------------------------------------
-
-
-def installation_owners(view: View) -> View:
-    """A page for installation owners only; others are told so, and the attempt is recorded."""
-
-    @wraps(view)
-    def only_for_them(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not request.user.is_superuser:
-            trail.refused("access.refused", by=request.user, subject=request.user, right="people")
-            raise NotAllowed(_("Only installation owners add people and let them in; ask one of them."))
-        return view(request, *args, **kwargs)
-
-    return only_for_them
 
 
 def _people() -> QuerySet[Person]:

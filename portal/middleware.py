@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
 
 from django.conf import settings
@@ -28,10 +29,8 @@ def client_address(get_response: GetResponse) -> GetResponse:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         appended = request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
-        try:
+        with suppress(ValueError):
             request.META["REMOTE_ADDR"] = str(ip_address(appended))
-        except ValueError:
-            pass
         return get_response(request)
 
     return middleware

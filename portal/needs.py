@@ -19,7 +19,7 @@ from portal.templatetags.page import ago, left, moment
 from rollouts.standing import Chip, Standing
 
 # Lower is worse.
-EXPIRED, FAILED, NOT_RUNNING, NOT_YET_VALID, EXPIRING, WAITING = range(6)
+EXPIRED, FAILED, NOT_RUNNING, NOT_YET_VALID, STOPPED, EXPIRING, WAITING = range(7)
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,14 @@ class Need:
     clause: str
     address: str
     button: str
+    certificate: ClientCertificate | None = None
+
+    @property
+    def page(self) -> str:
+        """The page of what it concerns, behind its name."""
+        if self.certificate is not None:
+            return self.environment.url("certificate", self.certificate.pk)
+        return self.environment.get_absolute_url()
 
 
 def needs(person: Any, stands: Mapping[UUID, Standing]) -> list[Need]:
@@ -88,6 +96,13 @@ def _of_app(stand: Standing, rights: frozenset[Right]) -> Need | None:
         if not _unreachable(stand):
             clause = _("the app reports another configuration than the one applied from here")
         return Need(NOT_RUNNING, since, chip, "", environment, clause, environment.get_absolute_url(), _("Open"))
+    if environment.production and stand.stop_chip is not None:
+        clause = _("not running")
+        if last is not None and last.kind == "stop" and last.state == "verified":
+            clause = _("stopped by %(who)s, %(when)s") % {"who": last.requested_by, "when": ago(last.finished_at)}
+        since = stand.destination.observed_at or timezone.now()
+        address = environment.get_absolute_url()
+        return Need(STOPPED, since, stand.stop_chip, "", environment, clause, address, _("Open"))
     if stand.changes and Right.APPLY in rights:
         address = environment.url("changes")
         return Need(WAITING, timezone.now(), chip, "", environment, "", address, _("View changes"))
@@ -122,4 +137,4 @@ def _of_certificate(
         clause = _("%(clause)s; a renewal is ready") % {"clause": clause}
     elif Right.CERTIFICATES in rights and status != "not-yet-valid":
         address, button = environment.url("certificate-renew", certificate.pk), _("Upload renewal")
-    return Need(rank, when, chip, certificate.name, environment, clause, address, button)
+    return Need(rank, when, chip, certificate.name, environment, clause, address, button, certificate)

@@ -52,6 +52,7 @@ ACTIONS: dict[str, tuple[Words, Words]] = {
     "person.let-in": (_("Person let in"), _("let {subject} in again")),
     "person.locked-out": (_("Person locked out"), _("locked {subject} out")),
     "person.password-changed": (_("Password changed"), _("chose a new password")),
+    "person.password-refused": (_("Password change refused"), _("typed a wrong current password")),
     "person.password-reset": (_("Password reset"), _("gave {subject} a new one-time password")),
     "person.sign-in-refused": (_("Sign-in refused"), _("could not sign in as {subject}")),
     "person.signed-in": (_("Signed in"), _("signed in")),

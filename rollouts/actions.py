@@ -25,6 +25,7 @@ from certificates import current
 from certificates.content import Content
 from certificates.models import ClientCertificate, Version
 from environments import actions as environments
+from environments.attempts import TooManyAttempts, paused
 from environments.models import Environment, Person
 from environments.refusals import Refused
 from rollouts import exporters, moves, unseal
@@ -399,6 +400,8 @@ def export_to_download(
 ) -> contents.Bundle:
     """Writes the files of an export for a person who entered their password again; `password` is None for commands."""
     reason = _reason(reason)
+    if password is not None and paused("export.refused", by):
+        raise TooManyAttempts(field="password")
     if password is not None and not (isinstance(by, Person) and check_password(password, by.password)):
         trail.refused("export.refused", by=by, subject=environment, exporter=exporter, why="password")
         raise Refused(_("This is not your password; nothing was exported."), field="password")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -43,9 +43,12 @@ class Line:
     before: Side
     after: Side
     author: Author | None = None
+    left_out: bool = False
 
     @property
     def mark(self) -> str:
+        if self.left_out:
+            return _("Left out")
         if self.change.what == "certificate" and self.change.mark == "gone":
             return _("Taken out")
         return str(MARKS[self.change.mark])
@@ -58,14 +61,37 @@ def lines(
     found = tuple(found)
     if not found:
         return []
-    certificates = ClientCertificate.objects.filter(environment=environment)
-    names = dict(certificates.values_list("slug", "name"))
+    names, out = _listed(environment)
     prints = {p for c in found if c.what == "certificate" for p in (c.before, c.after) if p}
     listed = Version.objects.filter(certificate__environment=environment, sha256__in=prints).select_related(
         "certificate"
     )
     versions = {(v.certificate.slug, v.sha256): v for v in listed.order_by("number")}
-    return [_line(change, names, versions, dict(who or {})) for change in found]
+    authors = dict(who or {})
+    return [
+        replace(_line(c, names, versions, authors), left_out=c.mark == "gone" and (c.what, c.key) in out) for c in found
+    ]
+
+
+def left_out(environment: Environment) -> set[tuple[str, str]]:
+    """What is listed and yet not delivered, as (what, key): disabled certificates by slug, their pins by key."""
+    return _listed(environment)[1]
+
+
+def _listed(environment: Environment) -> tuple[dict[str, str], set[tuple[str, str]]]:
+    """The names of all certificates by slug, and what is left out of what runs next. One query."""
+    certificates = ClientCertificate.objects.filter(environment=environment)
+    names: dict[str, str] = {}
+    out: set[tuple[str, str]] = set()
+    for slug, name, enabled, removed_at, pin in certificates.values_list(
+        "slug", "name", "enabled", "removed_at", "pins__key"
+    ):
+        names[slug] = name
+        if not enabled and removed_at is None:
+            out.add(("certificate", slug))
+            if pin is not None:
+                out.add(("pin", pin))
+    return names, out
 
 
 def _line(

@@ -290,6 +290,7 @@ def check(rollout: Rollout) -> None:
 def deliver(rollout: Rollout) -> None:
     connector = _connector(rollout)
     seen = connector.observe()
+    _note(rollout, seen)
     if seen.incarnation and not rollout.start_after:
         raise CannotGoOn("The app runs, although it was stopped from here; apply again and choose to start it.")
     files = unseal.open_bundle(_bundle(rollout), reason=f"delivered for revision {_revision(rollout).number}")
@@ -346,7 +347,7 @@ def verify(rollout: Rollout) -> None:
     if proof is None:
         if seen.status == "stopped":
             raise CannotGoOn("The app did not come up: " + (seen.note or "it ended at once and left no message."))
-        if rollout.overdue:
+        if rollout.overdue or _contradicts(rollout, seen, rollout.incarnation_before, _expected(rollout)):
             raise CannotGoOn(_why_not_verified(seen, _expected(rollout)))
         return  # give it back; the next nudge goes on watching
     running = f"revision {rollout.revision.number}" if rollout.revision else "what was there before"
@@ -394,7 +395,7 @@ def go_back(rollout: Rollout) -> None:
             seen, proof = _watch(rollout, rollout.incarnation_back, expected)
             if proof is not None:
                 _rolled_back(rollout, "The app runs with what ran before.")
-            elif rollout.overdue:
+            elif rollout.overdue or _contradicts(rollout, seen, rollout.incarnation_back, expected):
                 _needs_help(rollout, seen.note or _why_not_verified(seen, expected))
             elif seen.status == "stopped":
                 # A crash or a reboot on the way: the old configuration is worth another start, until the time is over.
@@ -487,7 +488,7 @@ def _watch(rollout: Rollout, before: str, expected: str | None) -> tuple[Observa
         if last is not None and last.incarnation == seen.incarnation:
             if proof is not None:
                 return seen, proof
-            if seen.status == "stopped":
+            if seen.status == "stopped" or _contradicts(rollout, seen, before, expected):
                 return seen, None
         last = seen
         if time.monotonic() > until:
@@ -510,6 +511,13 @@ def _proof(
     return Proof.READ_BACK if connector.delivered_digest() == expected else None
 
 
+def _contradicts(rollout: Rollout, seen: Observation, before: str, expected: str | None) -> bool:
+    """A new start of the app that runs with something else: more waiting would not change it."""
+    if seen.status != "running" or not seen.incarnation or seen.incarnation == before or expected is None:
+        return False
+    return (seen.digest or _connector(rollout).delivered_digest()) != expected
+
+
 def _why_not_verified(seen: Observation, expected: str | None) -> str:
     if seen.status == "running" and expected and seen.digest is not None and seen.digest != expected:
         return (
@@ -517,7 +525,7 @@ def _why_not_verified(seen: Observation, expected: str | None) -> str:
             f"instead of {expected[:12]}, which was delivered."
         )
     if seen.status == "running" and expected and seen.digest is None:
-        return "The app runs, but was not restarted, or the files there are not those that were delivered."
+        return "The app runs, but the files there are not those that were delivered, or it was not restarted."
     if seen.status == "running":
         return "The app runs, but was not restarted."
     return f"The app did not come up in time; it was last seen {seen.status}. {seen.note}".strip()

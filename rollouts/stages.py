@@ -167,7 +167,7 @@ def result(rollout: Rollout) -> Chip:
             return Chip(_("Refused, nothing changed"), "bad", "alert")
         case "rolled_back":
             if rollout.previous:
-                return Chip(_("Rolled back to %(n)d") % {"n": rollout.previous.number}, "bad", "alert")
+                return Chip(_("Rolled back to revision %(n)d") % {"n": rollout.previous.number}, "bad", "alert")
             return Chip(_("Rolled back"), "bad", "alert")
         case "needs_help":
             return Chip(_("Needs help"), "bad", "alert")

@@ -64,6 +64,12 @@ class Standing:
         return not (stopped_since and (d.observed_at is None or d.observed_at < stopped_since))
 
     @property
+    def seen_stopped(self) -> bool:
+        """The app is to be stopped and was seen so, or our own stop came after it was last seen running."""
+        d = self.destination
+        return self.stopped and d is not None and d.observed_status in ("stopped", "running") and not self.seen_running
+
+    @property
     def blocked(self) -> bool:
         return self.destination is not None and self.destination.blocked_digest == self.wanted.digest
 
@@ -102,7 +108,17 @@ class Standing:
             )
         if d.running is None:
             return Chip(_("Nothing applied yet"), "plain", "circle")
-        return Chip(_("Up to date"), "good", "check")
+        return self.stop_chip or Chip(_("Up to date"), "good", "check")
+
+    @property
+    def stop_chip(self) -> Chip | None:
+        """“Stopped” where the app is; a list shows it beside a configuration that says something else."""
+        return Chip(_("Stopped"), "plain", "pause") if self.seen_stopped else None
+
+    @property
+    def also_stopped(self) -> Chip | None:
+        """“Stopped”, where the chip of the configuration does not say so already."""
+        return self.stop_chip if self.stop_chip != self.configuration else None
 
     @property
     def certificates(self) -> Chip:
@@ -203,8 +219,21 @@ def worker_is_silent() -> bool:
 
 
 def usual_downtime(environment: Environment) -> list[int]:
-    """Seconds of the last three downtimes by our hand, newest first: “down about 40 s; last three: 38, 41, 40”."""
+    """Seconds of the last three downtimes by our hand, newest first."""
     rollouts = Rollout.objects.filter(
         environment=environment, stopped_at__isnull=False, running_at__isnull=False, state="verified"
     ).exclude(kind="stop")[:3]
     return [max(1, round(r.downtime.total_seconds())) for r in rollouts if r.downtime is not None]
+
+
+def downtime_in_words(environment: Environment) -> str:
+    """“The last restarts took about 38 to 41 s.”; "" where none was seen."""
+    spans = usual_downtime(environment)
+    if not spans:
+        return ""
+    shortest, longest = min(spans), max(spans)
+    if shortest == longest:
+        return ngettext("The last restart took about %(s)d s.", "The last restarts took about %(s)d s.", len(spans)) % {
+            "s": longest
+        }
+    return _("The last restarts took about %(from)d to %(to)d s.") % {"from": shortest, "to": longest}

@@ -26,6 +26,39 @@ document.addEventListener("submit", (event) => {
   if (event.target.dataset.sent) { event.preventDefault(); return; }
   if (event.target.method === "post" && !event.target.hasAttribute("data-again")) event.target.dataset.sent = "1";
 });
+// A form that starts a download leaves its page standing: what was said of the last try goes, and so does the password.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!form.matches("form[data-again]")) return;
+  form.querySelectorAll(".error, .errors, [data-started]").forEach((said) => said.remove());
+  form.querySelectorAll("[aria-invalid]").forEach((field) => field.removeAttribute("aria-invalid"));
+  setTimeout(() => form.querySelectorAll("input[type=password]").forEach((field) => { field.value = ""; }), 0);
+  // Later, because an answer that is a page (a wrong password) replaces this one first.
+  setTimeout(() => {
+    const said = document.createElement("p");
+    said.setAttribute("role", "status");
+    said.dataset.started = "";
+    form.append(said);
+    said.textContent = form.dataset.again;
+  }, 1500);
+});
+// Whoever is signed out while typing keeps what was typed: the page says so instead of loading again.
+document.addEventListener("htmx:beforeOnLoad", (event) => {
+  const said = event.detail.target.closest("[data-signed-out]");
+  const answer = event.detail.xhr;
+  if (!said) return;
+  const away = answer.getResponseHeader("HX-Refresh") === "true" || new URL(answer.responseURL).pathname.startsWith("/sign-in/");
+  if (!away && answer.status !== 401 && answer.status !== 403) return;
+  event.preventDefault();
+  said.textContent = said.dataset.signedOut;
+});
+// After a move the arrow that was pressed has the focus again, or the other one where it cannot go further.
+// Once the page stands, because going to an anchor moves the focus too.
+window.addEventListener("load", () => setTimeout(() => {
+  if (!/^#(up|down)-/.test(location.hash)) return;
+  const arrow = document.getElementById(location.hash.slice(1));
+  if (arrow) (arrow.disabled ? arrow.closest("td").querySelector("button:enabled") : arrow)?.focus();
+}, 0));
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent);
 });

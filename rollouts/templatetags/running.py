@@ -26,12 +26,12 @@ MARKS = {"new": lambda: _("New"), "changed": lambda: _("Changed"), "gone": lambd
 
 @register.simple_tag
 def mark(standing: Standing, what: str, key: str) -> SafeString | str:
-    """“New”, “Changed” or “Not sent any more” beside what differs from what runs; nothing where nothing does."""
+    """“New”, “Changed” or “Left out” beside what differs from what runs; nothing where nothing does."""
     change = _change(standing, what, key)
     if change is None:
         return ""
     # Listed, and yet gone from what will run: it is disabled, or its certificate is.
-    words = _("Taken out") if change.mark == "gone" else MARKS[change.mark]()
+    words = _("Left out") if change.mark == "gone" else MARKS[change.mark]()
     return format_html('<span class="mark {}">{}</span>', change.mark, words)
 
 

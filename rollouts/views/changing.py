@@ -16,7 +16,7 @@ from rollouts import actions, authors
 from rollouts.differences import Line, lines
 from rollouts.forms import ApplyForm, AskForm, UndoForm
 from rollouts.models import Rollout
-from rollouts.standing import Standing, standing, usual_downtime, why_blocked
+from rollouts.standing import Standing, downtime_in_words, standing, why_blocked
 
 get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 
@@ -56,7 +56,7 @@ def apply(request: HttpRequest, app: str, env: str) -> HttpResponse:
         "standing": stand,
         "lines": _lines(stand, request),
         "form": form,
-        "downtimes": usual_downtime(environment),
+        "downtime": downtime_in_words(environment),
         "why_blocked": why_blocked(stand),
     }
     status = 422 if form.is_bound else 200
@@ -126,7 +126,7 @@ def ask(request: HttpRequest, app: str, env: str, kind: str) -> HttpResponse:
         "standing": standing(environment),
         "kind": kind,
         "form": form,
-        "downtimes": usual_downtime(environment) if kind == "restart" else [],
+        "downtime": downtime_in_words(environment) if kind == "restart" else "",
     }
     status = 422 if form.is_bound else 200
     return render(request, "rollouts/ask.html", {"section": "applications", **context}, status=status)

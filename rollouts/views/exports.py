@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
@@ -51,11 +52,18 @@ def export(request: HttpRequest, app: str, env: str) -> HttpResponse:
         "folder": folder,
         "form": form,
         "may_export": Right.EXPORT in environment.rights,
-        "who_may": "" if Right.EXPORT in environment.rights else sentence_for(Right.EXPORT, environment),
+        "who_may": _why_not(environment),
     }
     asked = posted or "folder" in request.GET or bool(folder)
     context["preview"] = _preview(environment, exporter, folder, chosen if asked else None)
     return render(request, "rollouts/export.html", context, status=422 if posted else 200)
+
+
+def _why_not(environment: Environment) -> str:
+    """Why the reader may not take keys along; "" where they may."""
+    if environment.archived_at is not None:
+        return _("This environment is archived; bring it back to download its files.")
+    return "" if Right.EXPORT in environment.rights else sentence_for(Right.EXPORT, environment)
 
 
 def _choices(request: HttpRequest, environment: Environment) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -28,12 +28,19 @@ class RolloutLine:
     rollout: Rollout
     title: str
     result: Chip
+    same_minute: bool = False
 
 
 def rollout_lines(rollouts: list[Rollout], environment: Environment) -> list[RolloutLine]:
+    """The rollouts as lines; those that began in the same minute are told apart by their seconds."""
     for rollout in rollouts:
         rollout.environment = environment
-    return [RolloutLine(rollout, title(rollout), result(rollout)) for rollout in rollouts]
+    minutes = [rollout.created_at.replace(second=0, microsecond=0) for rollout in rollouts]
+    begun = Counter(minutes)
+    return [
+        RolloutLine(rollout, title(rollout), result(rollout), begun[minute] > 1)
+        for rollout, minute in zip(rollouts, minutes, strict=True)
+    ]
 
 
 @require_safe

@@ -96,7 +96,16 @@ def _told(rollout: Rollout) -> dict[str, Any]:
         "evidence": evidence(rollout),
         "may_cancel": rollout.state in CANCELLABLE and rollout.fence == 0 and Right.APPLY in rollout.environment.rights,
         "waits_for_worker": rollout.state == "requested" and worker_is_silent(),
+        "app": _app_that_runs(rollout),
     }
+
+
+def _app_that_runs(rollout: Rollout) -> str:
+    """The address of the app that this rollout left running, "" where it has none."""
+    destination = Destination.objects.filter(environment=rollout.environment).first()
+    if destination is None or rollout.state != "verified" or not destination.wanted_running:
+        return ""
+    return destination.address
 
 
 @require_safe
@@ -112,7 +121,8 @@ def live(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     """Polled while it is under way; the answer after its end asks for no further one."""
     found = _rollout(get_environment(request.user, app, env), pk)
     status = 286 if found.is_final else 200
-    return render(request, "rollouts/live.html", {**_told(found), "polled": True}, status=status)
+    context = {**_told(found), "polled": True, "changes_something": found.is_final and bool(_what_changes(found))}
+    return render(request, "rollouts/live.html", context, status=status)
 
 
 def _what_changes(rollout: Rollout) -> list[Line]:
@@ -162,8 +172,9 @@ def _sent(slug: str | None, names: dict[str, str]) -> Side:
 def revision(request: HttpRequest, app: str, env: str, number: int) -> HttpResponse:
     environment = get_environment(request.user, app, env)
     found = get_object_or_404(environment.revisions.prefetch_related("rollouts"), number=number)
-    its = list(found.rollouts.select_related("revision", "previous"))
-    context = {**_frozen(environment, found), "its_rollouts": rollout_lines(its, environment)}
+    its = list(found.rollouts.select_related("revision", "previous", "bundle"))
+    delivered = list(dict.fromkeys(rollout.bundle.digest for rollout in its if rollout.bundle))
+    context = {**_frozen(environment, found), "its_rollouts": rollout_lines(its, environment), "delivered": delivered}
     return render(request, "rollouts/revision.html", context)
 
 

@@ -482,16 +482,18 @@ def test_a_certificate_is_removed_once(owner, add_certificate):
 
 @pytest.fixture
 def meanwhile(environment, monkeypatch):
-    """Lets somebody else add a certificate of this name between the look at the names and the row."""
-    looked = slots._name_is_free
+    """Lets somebody else add a certificate after an action looked at what is here, and before it writes its row."""
 
-    def take(name: str, slug: str = "of-somebody-else") -> None:
-        def look(where, wanted):
-            looked(where, wanted)
-            monkeypatch.setattr(slots, "_name_is_free", looked)
+    def take(name: str, slug: str = "of-somebody-else", after: str = "_name_is_free") -> None:
+        real = getattr(slots, after)
+
+        def look(*args):
+            seen = real(*args)
+            monkeypatch.setattr(slots, after, real)
             ClientCertificate.objects.create(environment=environment, name=name, slug=slug, position=9)
+            return seen
 
-        monkeypatch.setattr(slots, "_name_is_free", look)
+        monkeypatch.setattr(slots, after, look)
 
     return take
 
@@ -508,7 +510,7 @@ def test_of_two_who_add_the_same_name_at_once_one_gets_the_sentence(meanwhile, a
 
 
 def test_of_two_names_that_export_alike_the_second_is_asked_to_try_again(meanwhile, add_certificate):
-    meanwhile("Bank!", slug="bank")
+    meanwhile("Bank!", slug="bank", after="_last_position")
 
     with pytest.raises(Refused, match="at the same moment; try again"):
         add_certificate("Bank")
@@ -537,10 +539,10 @@ def test_without_the_vaults_key_an_upload_is_refused_and_a_kept_one_stays(settin
     before = stored(), ciphertexts()
     settings.VAULT_KEYRING = {"name": "local", "path": str(tmp_path / "none.json")}
 
-    with pytest.raises(Refused, match="none.json") as refused:
+    with pytest.raises(Refused, match=r"none\.json") as refused:
         keep(make_file())
     assert refused.value.field == "file"
-    with pytest.raises(Refused, match="none.json") as refused:
+    with pytest.raises(Refused, match=r"none\.json") as refused:
         actions.read_draft(draft=draft, password="secret", by=owner)
     assert refused.value.field == "file"
 

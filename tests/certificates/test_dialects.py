@@ -21,7 +21,8 @@ def pinned(*pins: tuple[str, str, str | None], **changes: object) -> Content:
 @pytest.mark.parametrize("text", ["Module.WebService", "api.example.com", "192.0.2.1", "MY_S3", 'a "b" \\ c'])
 @pytest.mark.parametrize("never", [False, True])
 def test_mendix_can_be_told_about_services_hosts_and_identifiers(text: str, never: bool) -> None:
-    verdict = expressible(interpret(text), dialect=MENDIX, never=never, runtime_version="10.12.3")
+    kind = "identifier" if " " in text else None
+    verdict = expressible(interpret(text, kind), dialect=MENDIX, never=never, runtime_version="10.12.3")
     assert verdict.possible, verdict.reason
     assert verdict.reason == ""
 

@@ -31,10 +31,9 @@ from certificates.targets import KINDS, TargetError, guess, interpret
         ("2001:db8:0:0::1", "host", "2001:db8::1"),
         ("bücher.example", "host", "xn--bcher-kva.example"),
         ("MY_S3", "identifier", "MY_S3"),
-        ("Partner A (old)", "identifier", "Partner A (old)"),
         ("/bla/bla", "identifier", "/bla/bla"),
         ("intranet", "identifier", "intranet"),
-        ("ops@example.com", "identifier", "ops@example.com"),
+        ("Prod/partner-a:2", "identifier", "Prod/partner-a:2"),
         ("v1.2", "identifier", "v1.2"),
         ("  MY_S3\n", "identifier", "MY_S3"),
     ],
@@ -109,6 +108,11 @@ def test_the_page_says_what_it_understood(text: str, sentence: str) -> None:
         ("A.B.C", "service", "Module.WebService"),
         ("1a.B", "service", "Module.WebService"),
         ("x", "queue", "Choose"),
+        ("Partner A (old)", None, "choose the kind Client certificate identifier"),
+        ("ops@example.com", None, "type a host like api.example.com"),
+        ("<script>", None, "type a host like api.example.com"),
+        ("it's", None, "type a host like api.example.com"),
+        ('"quoted"', None, "type a host like api.example.com"),
     ],
 )
 def test_what_is_no_target_is_refused_with_what_to_do(text: str, kind: str | None, part: str) -> None:
@@ -130,6 +134,12 @@ def test_a_refusal_never_repeats_the_password_in_an_address() -> None:
 
 def test_the_password_of_an_address_is_in_no_interpretation() -> None:
     assert "hunter2" not in repr(interpret("me:hunter2@api.example.com"))
+
+
+@pytest.mark.parametrize("text", ["Partner A (old)", "ops@example.com", "<b>", 'a "name"', "api.example.com"])
+def test_whoever_chooses_identifier_may_type_any_visible_text(text: str) -> None:
+    found = interpret(text, "identifier")
+    assert (found.kind, found.key) == ("identifier", text)
 
 
 def test_an_identifier_with_an_asterisk_is_taken_literally() -> None:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 
 def text_of(response) -> str:
     """What a person reads: without tags, entities resolved, blanks folded."""
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode().replace("<wbr>", ""))).split())
 
 
 def error_beside(response, field: str) -> str:
@@ -324,6 +324,9 @@ def test_moving_is_a_button_and_not_offered_while_searching(signed_in, at, add_c
     signed_in.post(at("certificate-move", second.pk), {"to": "1"})
 
     assert list(ClientCertificate.objects.values_list("name", flat=True)) == ["B", "A"]
+    response = signed_in.post(at("certificate-move", second.pk), {"to": "2", "arrow": "down"})
+    assert response.url.endswith(f"#down-{second.pk}")
+    assert "Moved B to position 2." in text_of(signed_in.get(at("network")))
     assert signed_in.post(at("certificate-move", first.pk), {"to": "-1"}).status_code == 302
 
 
@@ -378,8 +381,21 @@ def test_a_certificates_page_shows_its_facts_chain_pins_and_activity(signed_in, 
     shown = text_of(signed_in.get(at("certificate", certificate.pk)))
 
     fingerprint = ":".join(certificate.in_use.sha256[i : i + 2] for i in range(0, 64, 2))
-    for words in ("bank-client", fingerprint, "Partner CA root", "api.example.com", "Added by grace", "In use"):
+    for words in ("bank-client", fingerprint, "Partner CA root", "api.example.com", "Added by grace", "Chosen"):
         assert words in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        (r"CN=Bank\, Inc,O=Bank", ["CN=Bank, Inc", "O=Bank"]),
+        (r"CN=a\\,O=b", ["CN=a\\", "O=b"]),
+        (r"CN=M\c3\bcnchen\+1", ["CN=München+1"]),
+        ("", []),
+    ],
+)
+def test_a_distinguished_name_is_read_without_its_escapes(name, parts):
+    assert listing.name_parts(name) == parts
 
 
 def test_a_missing_issuer_is_named_in_the_chain(signed_in, at, make_file, owner, environment):
@@ -509,7 +525,8 @@ def test_the_editor_interprets_while_typing_and_says_what_is_exported(signed_in,
     shown = text_of(signed_in.post(at("pin-interpret"), given))
 
     assert "Host api.example.com. Scheme and path removed; this runtime matches the host only." in shown
-    assert "Now it falls under any other server" in shown
+    assert "Now: it falls under any other server, which" in shown
+    assert "After the next apply: api.example.com is sent Bank payments ." in shown
     assert '{"api.example.com": "certificates/01-bank-payments.pfx"}' in shown
 
 
@@ -530,14 +547,31 @@ def test_what_is_typed_into_the_editor_is_not_sent_in_an_address(signed_in, at):
     assert "hx-get" not in page.partition("<h2")[2]
 
 
+def test_what_is_only_guessed_to_be_an_identifier_is_said_to_be_one(signed_in, at):
+    words = "Read as a client certificate identifier; a host has a dot."
+    guessed = signed_in.post(at("pin-interpret"), {"target": "MY_S3"})
+    assert words in text_of(guessed)
+    assert 'class="meaning warn"' in guessed.content.decode()
+    assert words not in text_of(signed_in.post(at("pin-interpret"), {"target": "MY_S3", "kind": "identifier"}))
+
+
+def test_the_only_certificate_is_chosen_for_a_new_pin_and_of_two_none(signed_in, at, add_certificate):
+    only = add_certificate("Bank")
+    assert signed_in.get(at("pin-new")).context["form"]["certificate"].value() == str(only.pk)
+    add_certificate("Tax")
+    assert not signed_in.get(at("pin-new")).context["form"]["certificate"].value()
+
+
 def test_an_edited_pin_shows_before_and_after(signed_in, at, add_certificate, pin):
     bank, tax = add_certificate("Bank"), add_certificate("Tax")
     pinned = pin("api.example.com", bank)
     address = f"{at('pin-interpret')}?pin={pinned.pk}"
 
     shown = text_of(signed_in.post(address, {"target": "api.example.com", "certificate": str(tax.pk)}))
-    assert "Now api.example.com is sent Bank → ; then Tax ." in shown
-    assert "Now api.example.com is sent Bank. " in text_of(signed_in.get(at("pin-edit", pinned.pk)))
+    assert "Now: api.example.com is sent Bank. After the next apply: api.example.com is sent Tax ." in shown
+    unchanged = text_of(signed_in.get(at("pin-edit", pinned.pk)))
+    assert "Now: api.example.com is sent Bank." in unchanged
+    assert "After the next apply" not in unchanged
     signed_in.post(at("pin-edit", pinned.pk), {"target": "api.example.com", "certificate": str(tax.pk)})
 
     pinned.refresh_from_db()
@@ -590,7 +624,7 @@ def test_the_pages_mark_what_differs_from_what_runs(
     assert "tax.example.com Removed host Tax falls under “any other server”" in shown
     assert "telemetry.example.com Removed host Never send a certificate falls under" in shown
     versions = text_of(signed_in.get(at("certificate", bank.pk)))
-    assert f"{version.number} In use goes with the next apply" in versions
+    assert f"{version.number} Chosen goes with the next apply" in versions
     assert "1 Previous Running" in versions
 
 

@@ -21,15 +21,25 @@ def signed_in(person: Person) -> Client:
     return client
 
 
-def test_a_new_application_belongs_to_whoever_created_it(ada: Person) -> None:
-    answer = signed_in(ada).post("/apps/new/", {"name": "Customs gateway"}, follow=True)
+def test_only_installation_owners_create_applications(ada: Person) -> None:
+    answer = signed_in(ada).post("/apps/new/", {"name": "Customs gateway"})
+    assert answer.status_code == 403
+    assert "Only installation owners add people and applications" in answer.content.decode()
+    assert "/apps/new/" not in signed_in(ada).get("/").content.decode()
+    assert not Application.objects.exists()
+
+
+def test_a_new_application_belongs_to_whoever_created_it(owner: Person) -> None:
+    answer = signed_in(owner).post("/apps/new/", {"name": "Customs gateway"}, follow=True)
     assert answer.redirect_chain == [("/apps/customs-gateway/", 302)]
     assert "Created Customs gateway. You are its owner." in answer.content.decode()
-    assert Membership.objects.get(application__slug="customs-gateway").person == ada
+    assert Membership.objects.get(application__slug="customs-gateway").person == owner
 
 
-def test_a_name_that_exists_is_refused_beside_the_field_and_stays_typed(application: Application, ada: Person) -> None:
-    answer = signed_in(ada).post("/apps/new/", {"name": "INVOICING", "slug": "another"})
+def test_a_name_that_exists_is_refused_beside_the_field_and_stays_typed(
+    application: Application, owner: Person
+) -> None:
+    answer = signed_in(owner).post("/apps/new/", {"name": "INVOICING", "slug": "another"})
     assert answer.status_code == 422
     page = answer.content.decode()
     assert "There is already an application with this name; choose another." in page

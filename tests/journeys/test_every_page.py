@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -20,6 +21,10 @@ from tests.journeys.product import Product
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
 
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+
+
+def hear(errors: list[ConsoleMessage], said: ConsoleMessage) -> None:
+    errors.append(said)
 
 
 def set_the_stage(page: Page, product: Product, downloads: Path) -> None:
@@ -92,7 +97,7 @@ def test_every_page_is_accessible_and_fits(page: Page, product: Product, chromiu
             )
             looked_at = context.new_page()
             errors: list[ConsoleMessage] = []
-            looked_at.on("console", errors.append)
+            looked_at.on("console", partial(hear, errors))
             for address in addresses:
                 looked_at.goto(address)
                 where = f"{urlsplit(address).path} ({scheme}, {viewport['width']} px)"

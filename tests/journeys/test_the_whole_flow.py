@@ -154,7 +154,7 @@ def test_5_stop_and_start_both_ways(page: Page, product: Product, downloads: Pat
     file, password = people.download_sample(page, product, "bank-payments", downloads)
     add_certificate(page, file, password, "Second")
     page.get_by_role("link", name=re.compile(r"Start as before \(3\)")).click()
-    page.get_by_role("button", name=re.compile("Start with 3")).click()
+    page.get_by_role("button", name=re.compile("Start with revision 3")).click()
     wait_for_end(page, "Verified")
     assert product.get(f"{product.app()}/status")["certificates"] == 1
     page.goto("/apps/invoicing/acceptance/")

@@ -240,7 +240,11 @@ def test_what_needs_a_person_stands_worst_first(environment: Environment, owner:
         environment=environment, connector="local-process", exporter="mendix-settings", place="tiny",
         wanted_running=True, observed_status="unreachable", observed_at=now - timedelta(days=3),
     )  # fmt: skip
-    words = text_of(signed_in(owner).get("/"))
+    page = signed_in(owner).get("/")
+    words = text_of(page)
+    for certificate in environment.certificates.filter(name__in=["Gone", "Soon"]):
+        link = environment.url("certificate", certificate.pk)
+        assert f'<a href="{link}"><b>{certificate.name}</b></a>' in page.content.decode(), "the name leads to it"
     assert words.index("Needs you") < words.index("Gone in") < words.index("no answer") < words.index("Soon in")
     assert "Fine in" not in words
     assert words.count("Upload renewal") == 2
@@ -502,6 +506,17 @@ def test_a_form_from_an_old_page_is_told_in_the_products_look(owner: Person) -> 
     assert answer.status_code == 403
     assert "This page is too old" in answer.content.decode()
     assert not Application.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_form_sent_after_the_session_ended_leads_to_the_sign_in_and_back(owner: Person) -> None:
+    client = Client(enforce_csrf_checks=True)
+    answer = client.post("/apps/new/", {"name": "X"})
+    assert answer.status_code == 403
+    assert "Your session has ended" in answer.content.decode()
+    assert 'href="/sign-in/?next=/apps/new/"' in answer.content.decode()
+    sent = client.post("/sign-in/", {"name": "grace"}).content.decode()
+    assert 'href="/sign-in/"' in sent, "not back to the sign-in after the sign-in"
 
 
 @pytest.mark.django_db

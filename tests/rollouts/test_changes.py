@@ -110,12 +110,12 @@ def test_pins_read_as_words_and_a_pin_goes_by_whoever_disabled_its_certificate(
 
     gone, unpinned, muted = in_words(environment, owner)
 
-    assert (gone.mark, gone.author.name) == ("Taken out", "ada")
+    assert (gone.mark, gone.author.name) == ("Left out", "ada")
     assert (unpinned.before.words, unpinned.after.words) == ("Bank payments", "any certificate that the server accepts")
     assert (unpinned.author.name, unpinned.sort) == ("ada", "host")
     assert (muted.after.words, muted.author.name) == ("never a certificate", "you")
     stand = standing(environment)
-    assert named(stand, owner) == "1 certificate taken out (ada), 1 pin removed (ada), 1 pin added (you)"
+    assert named(stand, owner) == "1 certificate left out (ada), 1 pin left out (ada), 1 pin added (you)"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -10,6 +10,7 @@ import zipfile
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from audit.models import Event
 from certificates import actions as certificates
@@ -128,6 +129,60 @@ def test_an_app_that_we_stopped_is_not_called_running_by_an_older_look(
     said = text(page.get(environment.url("environment")))
     assert "Running since" not in said
     assert "Stopped" in said
+
+
+def test_a_stopped_app_is_not_shown_as_healthy_anywhere(
+    page, environment, running_app, owner, add_certificate, apply, run_rollout
+):
+    add_certificate("First")
+    apply()
+    run_rollout(actions.stop(environment=environment, by=owner))
+    stand = standing(environment)
+    assert (stand.configuration.text, stand.also_stopped) == ("Stopped", None)
+    said = text(page.get(environment.url("environment")))
+    assert "Up to date" not in said
+    assert "its digest was reported by the app itself before the stop" in said
+    assert "What ran last" in said
+    assert re.search(r"not running; reported by the app itself .*, before the stop", said)
+    home = text(page.get("/"))
+    assert "Stopped" in home
+    assert "Needs you" not in home, "it is no production"
+    add_certificate("Second")
+    stand = standing(environment)
+    assert (stand.configuration.text, stand.also_stopped.text) == ("1 change not running", "Stopped")
+    assert re.search(r"1 change not running Stopped", text(page.get("/")))
+    type(environment).objects.update(production=True)
+    assert re.search(r"Needs you .* Stopped Invoicing / Acceptance .*stopped by Grace", text(page.get("/")))
+
+
+def test_an_app_that_is_wanted_and_runs_again_is_not_called_stopped(
+    page, environment, running_app, owner, add_certificate, apply, run_rollout
+):
+    add_certificate()
+    apply()
+    run_rollout(actions.stop(environment=environment, by=owner))
+    run_rollout(actions.start(environment=environment, by=owner))
+    assert standing(environment).configuration.text == "Up to date"
+    said = text(page.get(environment.url("environment")))
+    assert "What runs" in said
+    assert "before the stop" not in said
+
+
+def test_the_banner_tells_left_out_from_removed_and_ends_with_the_last_restarts(
+    page, environment, running_app, owner, add_certificate, apply
+):
+    certificate = add_certificate("First")
+    for host in ("one.example.com", "two.example.com"):
+        target = certificates.read_target(environment=environment, text=host)
+        pin = certificates.pin(environment=environment, target=target, certificate=certificate, by=owner)
+    apply()
+    certificates.disable(certificate=certificate, by=owner)
+    said = text(page.get(environment.url("environment")))
+    assert "1 certificate left out (you), 2 pins left out (you)" in said
+    assert re.search(r"The last restart took about \d+ s\.", said)
+    assert text(page.get(environment.url("changes"))).count("Left out") == 3
+    certificates.unpin(pin=pin, by=owner)
+    assert "1 pin left out (you), 1 pin removed (you)" in text(page.get(environment.url("environment")))
 
 
 def test_the_chips_poll_while_something_is_under_way_and_end_by_themselves(
@@ -267,7 +322,7 @@ def test_what_failed_is_blocked_until_somebody_ticks_that_they_insist(
     overview = page.get(environment.url("environment")).content.decode()
     assert f'href="{failed.get_absolute_url()}">See why' in overview, "not the restart since then"
     said = text(page.get(failed.get_absolute_url()))
-    assert "Rolled back to 1" in said
+    assert "Rolled back to revision 1" in said
     assert re.search(r"Verifying , failed failed .*Went back , done", said)
     form = page.get(environment.url("apply"))
     assert "Try it again all the same" in text(form)
@@ -322,7 +377,7 @@ def test_restart_says_exactly_what_will_run(page, environment, running_app, add_
     apply()
     add_certificate("Second")
     said = text(page.get(environment.url("ask", "restart")))
-    assert "Restarts with 1." in said
+    assert "Restarts with revision 1." in said
     assert "Your 1 change stays waiting." in said
     assert page.post(environment.url("ask", "restart"), {"reason": ""}).status_code == 302
     rollout = run_rollout(Rollout.objects.first())
@@ -333,6 +388,40 @@ def test_restart_says_exactly_what_will_run(page, environment, running_app, add_
 
 
 # --- Rollouts and revisions ------------------------------------------------------------------------------------------
+
+
+def test_a_rollout_that_ended_says_so_and_leads_to_the_app(
+    page, environment, running_app, place, settings, add_certificate, run_rollout
+):
+    settings.LOCAL_PROCESSES["tiny"]["address"] = "http://127.0.0.1:9/"
+    add_certificate()
+    digest = actions.pending(environment)[0].digest
+    rollout = actions.apply(environment=environment, shown=digest, reason="x", by=Person.objects.get(username="grace"))
+    before = page.get(rollout.get_absolute_url())
+    assert "What changes" in text(before)
+    assert "Open the app" not in text(before)
+    rollout = run_rollout(rollout)
+    after = page.get(rollout.get_absolute_url())
+    assert "What changed" in text(after)
+    assert "Back to Acceptance" in text(after)
+    assert re.search(r'href="http://127.0.0.1:9/"[^>]*>Open the app', after.content.decode())
+    assert "digest of the delivered files; new at every write" in text(after)
+    frozen = page.get(environment.url("revision", 1)).content.decode()
+    assert rollout.bundle.digest in frozen
+    assert rollout.revision.digest in frozen
+
+
+def test_rollouts_of_one_minute_are_told_apart_by_their_seconds(page, environment, running_app):
+    noon = timezone.now().replace(year=2026, month=3, day=5, hour=12, minute=0, second=7, microsecond=0)
+    for begun in (noon, noon.replace(second=41), noon.replace(minute=5)):
+        Rollout.objects.create(
+            environment=environment, kind="stop", state="cancelled", requested_by="Grace", created_at=begun
+        )
+    said = text(page.get(environment.url("rollouts")))
+    assert "12:00:07 UTC" in said
+    assert "12:00:41 UTC" in said
+    assert "12:05 UTC" in said
+    assert "none seen" not in said, "a stop has no downtime of its own"
 
 
 def test_a_rollout_is_cancelled_only_before_a_worker_began_it(page, environment, running_app, owner):
@@ -521,6 +610,25 @@ def test_an_environment_is_archived_unless_something_is_under_way_and_comes_back
     assert connect("local-process", place).observe().status == "running"
     assert page.get(environment.url("environment")).status_code == 200
     assert page.get(environment.url("apply")).status_code == 403
+    assert environment.url("environment-bring-back") in page.get(environment.url("environment")).content.decode()
     assert page.post(environment.url("environment-bring-back")).status_code == 302
     environment.refresh_from_db()
     assert environment.archived_at is None
+
+
+def test_an_archived_environment_offers_nothing_but_the_way_back_and_that_to_owners_only(
+    page, client, environment, owner, person
+):
+    person("vera", "viewer")
+    offered = text(page.get(environment.url("environment")))
+    assert "Set where it runs" in offered
+    actions.archive(environment=environment, by=owner)
+    said = text(page.get(environment.url("environment")))
+    assert "Bring back" in said
+    for words in ("Try the sandbox", "Set where it runs", "set it under Settings", "Add client certificate"):
+        assert words not in said
+    export = text(page.get(environment.url("export"), {"folder": "/srv"}))
+    assert "bring it back to download its files" in export
+    assert "Download zip" not in export
+    client.force_login(Person.objects.get(username="vera"))
+    assert "Bring back" not in text(client.get(environment.url("environment")))

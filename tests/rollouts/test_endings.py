@@ -1,0 +1,327 @@
+"""How rollouts end when the world does not hold still: always running, and never said to be what it is not."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from certificates import actions as certificates
+from environments.refusals import Refused
+from rollouts import actions, moves, tasks
+from rollouts.connectors import connect, local_process
+from rollouts.models import Destination, Revision, Rollout
+from rollouts.standing import standing
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def ask(environment, owner):
+    """Asks for an apply of what is wanted now, and leaves the moves to the test."""
+
+    def ask(**more: Any) -> Rollout:
+        shown = actions.pending(environment)[0].digest
+        return actions.apply(environment=environment, shown=shown, reason="test", by=owner, **more)
+
+    return ask
+
+
+def until(rollout: Rollout, state: str, phase: str = "") -> None:
+    for _move in range(40):
+        now = Rollout.objects.get(pk=rollout.pk)
+        if (now.state, now.phase) == (state, phase):
+            return
+        moves.advance(rollout.pk)
+    raise AssertionError(f"it never got to {state} {phase}, but to {now.state} {now.phase}")
+
+
+def until_the_end(rollout: Rollout) -> Rollout:
+    """With as many nudges as it takes; pauses are not waited for."""
+    for _nudge in range(60):
+        Rollout.objects.update(lease_until=None)
+        moves.advance(rollout.pk)
+        rollout.refresh_from_db()
+        if rollout.is_final:
+            return rollout
+    raise AssertionError(f"it did not end: {rollout.state} {rollout.phase}")
+
+
+def refuse(place: dict[str, Any], name: str) -> None:
+    """From its next start on, the app does not come up with a configuration that has a file of this name."""
+    place["behaviour"].write_text(json.dumps({"refuse": name}))
+
+
+def report_nothing(place: dict[str, Any]) -> None:
+    """From its next start on, the app says that it runs, and not with what."""
+    place["behaviour"].write_text(json.dumps({"answer": json.dumps({"status": "running"})}))
+
+
+def start_by_hand(app: Any) -> str:
+    app.start()
+    deadline = time.monotonic() + 10
+    while app.observe().status != "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return app.observe().incarnation
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+def test_a_database_locked_after_our_stop_delays_nothing_but_the_record(
+    seconds, running_app, place, add_certificate, ask, monkeypatch
+):
+    add_certificate()
+    rollout = ask()
+    until(rollout, "stopping")
+    stop = local_process.LocalProcess.stop
+
+    def stop_and_lock(app: Any) -> None:
+        stop(app)
+        locked = threading.Event()
+
+        def lock() -> None:
+            other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            locked.set()
+            time.sleep(seconds)
+            other.execute("ROLLBACK")
+            other.close()
+
+        threading.Thread(target=lock).start()
+        locked.wait(5)
+
+    monkeypatch.setattr(local_process.LocalProcess, "stop", stop_and_lock)
+    moves.advance(rollout.pk)
+    rollout.refresh_from_db()
+    assert rollout.state == "verifying", rollout.failure
+    assert until_the_end(rollout).state == "verified"
+
+
+def test_a_crash_on_the_way_back_gets_another_start(running_app, place, add_certificate, apply, ask):
+    add_certificate("First")
+    apply()
+    add_certificate("Second")
+    refuse(place, "second")
+    rollout = ask()
+    until(rollout, "rolling_back", "verify")
+    app = connect("local-process", place)
+    app.stop()
+    assert until_the_end(rollout).state == "rolled_back"
+    assert app.observe().status == "running"
+
+
+def test_a_restart_before_the_delivery_is_not_taken_for_ours(running_app, place, add_certificate, apply, ask):
+    add_certificate("First")
+    report_nothing(place)
+    apply()
+    add_certificate("Second")
+    rollout = ask()
+    until(rollout, "delivering")
+    app = connect("local-process", place)
+    Rollout.objects.filter(pk=rollout.pk).update(incarnation_before=app.observe().incarnation)
+    app.stop()
+    with_the_old_files = start_by_hand(app)
+    assert until_the_end(rollout).state == "verified"
+    assert app.observe().incarnation != with_the_old_files
+
+
+def test_files_that_read_back_differently_are_no_proof(
+    running_app, place, environment, owner, add_certificate, apply, run_rollout
+):
+    report_nothing(place)
+    add_certificate("First")
+    assert apply().proof == "read-back"
+    folder = (Path(place["folder"]) / "current").resolve()
+    next(p for p in folder.rglob("*") if p.is_file()).write_bytes(b"somebody else's")
+    rollout = run_rollout(actions.restart(environment=environment, by=owner))
+    assert "not those that were delivered" in rollout.failure
+
+
+def test_an_app_that_others_started_is_not_called_stopped(
+    running_app, place, environment, owner, add_certificate, apply, run_rollout
+):
+    add_certificate("First")
+    apply()
+    run_rollout(actions.stop(environment=environment, by=owner))
+    app = connect("local-process", place)
+    by_hand = start_by_hand(app)
+    add_certificate("Second")
+    rollout = apply()
+    assert rollout.state == "refused"
+    assert "although it was stopped from here" in rollout.failure
+    assert app.observe().incarnation == by_hand
+    assert run_rollout(actions.stop(environment=environment, by=owner)).state == "verified"
+    assert app.observe().status == "stopped"
+
+
+def test_a_start_of_what_runs_with_something_else_restarts_it(
+    running_app, place, environment, owner, add_certificate, apply, run_rollout
+):
+    add_certificate("First")
+    apply()
+    run_rollout(actions.stop(environment=environment, by=owner))
+    add_certificate("Second")
+    apply()
+    app = connect("local-process", place)
+    report_nothing(place)
+    by_hand = start_by_hand(app)
+    assert run_rollout(actions.start(environment=environment, by=owner)).state == "verified"
+    assert app.observe().incarnation != by_hand
+
+
+def test_a_vault_key_that_is_gone_before_the_delivery_touches_nothing(
+    running_app, place, add_certificate, ask, settings, tmp_path
+):
+    add_certificate()
+    app = connect("local-process", place)
+    before = app.observe()
+    rollout = ask()
+    until(rollout, "delivering")
+    settings.VAULT_KEYRING = {"name": "local", "path": str(tmp_path / "gone.json")}
+    assert until_the_end(rollout).state == "refused"
+    assert app.observe() == before
+    assert Destination.objects.get().blocked_digest == "", "a configuration that was never tried is not blocked"
+
+
+def test_a_failed_start_with_changes_leaves_the_app_running_and_known_to_run(
+    running_app, place, environment, owner, add_certificate, apply, run_rollout
+):
+    add_certificate("First")
+    apply()
+    run_rollout(actions.stop(environment=environment, by=owner))
+    add_certificate("Second")
+    refuse(place, "second")
+    assert apply(start=True).state == "rolled_back"
+    assert connect("local-process", place).observe().status == "running"
+    assert Destination.objects.get().wanted_running
+    assert run_rollout(actions.stop(environment=environment, by=owner)).state == "verified"
+
+
+def test_a_stop_whose_worker_came_late_says_what_it_finds(running_app, place, environment, owner):
+    rollout = actions.stop(environment=environment, by=owner)
+    until(rollout, "stopping")
+    connect("local-process", place).stop()
+    Rollout.objects.update(state_since=timezone.now() - timedelta(hours=1))
+    assert until_the_end(rollout).state == "verified"
+    assert not Destination.objects.get().wanted_running
+
+
+def test_a_block_outlives_a_roll_back(running_app, place, environment, owner, add_certificate, apply, run_rollout):
+    add_certificate("First")
+    apply()
+    add_certificate("Middle")
+    apply()
+    add_certificate("Second")
+    refuse(place, "second")
+    assert apply().state == "rolled_back"
+    first = Revision.objects.get(environment=environment, number=1)
+    run_rollout(actions.roll_back(environment=environment, revision=first, reason="test", by=owner))
+    with pytest.raises(Refused, match="blocked"):
+        apply()
+
+
+def test_undo_keeps_what_was_no_change(running_app, environment, owner, add_certificate, apply):
+    kept, other = add_certificate("Kept"), add_certificate("Disabled")
+    target = certificates.read_target(environment=environment, text="b.example.com")
+    certificates.pin(environment=environment, target=target, certificate=other, note="call Joe", by=owner)
+    certificates.disable(certificate=other, by=owner)
+    apply()
+    late = certificates.read_target(environment=environment, text="c.example.com")
+    certificates.pin(environment=environment, target=late, certificate=kept, by=owner)
+    actions.undo_changes(environment=environment, shown=actions.pending(environment)[0].digest, by=owner)
+    assert [(pin.key, pin.note) for pin in environment.pins.all()] == [("b.example.com", "call Joe")]
+
+
+def test_a_place_that_vanished_is_said(running_app, environment, add_certificate, apply, settings):
+    add_certificate()
+    apply()
+    settings.LOCAL_PROCESSES = {}
+    Destination.objects.update(observed_at=timezone.now() - timedelta(days=3))
+    tasks.sweep()
+    assert standing(environment).configuration.text == "Can’t reach app"
+
+
+class Killed(BaseException):
+    """The worker is gone: nothing after this line happens."""
+
+
+POINTS = [(local_process.LocalProcess, name) for name in ("deliver", "stop", "start")] + [
+    (moves, name) for name in ("_hold", "_enter")
+]
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("comes_up", [True, False])
+def test_wherever_a_worker_dies_the_next_one_ends_it_well(
+    comes_up, running_app, place, environment, owner, add_certificate, apply, ask
+):
+    """Before and after each outside call and each record, one death a rollout, until no point is left."""
+    add_certificate("First")
+    apply()
+    app = connect("local-process", place)
+    if not comes_up:
+        refuse(place, "second")
+    for point in range(1, 200):
+        good = Destination.objects.get().bundle.digest
+        added = add_certificate(f"Second {point}")
+        rollout = ask()
+        died = _drive(rollout, point)
+        expected, digest = ("verified", rollout.bundle.digest) if comes_up else ("rolled_back", good)
+        seen = app.observe()
+        assert (rollout.state, seen.status) == (expected, "running"), f"death {point}, {died}: {rollout.failure}"
+        assert seen.digest == digest, f"death {point}, {died}"
+        if not died:
+            assert point > 15, "every boundary was a point"
+            return
+        certificates.remove(certificate=added, by=owner)
+        if comes_up:
+            assert until_the_end(ask()).state == "verified"
+    raise AssertionError("there were more points than expected")
+
+
+def _drive(rollout: Rollout, point: int) -> str:
+    """Makes the moves, dying once at this point; returns where that was, or "" when it was never reached."""
+    died, passed, main = "", 0, threading.current_thread()
+    patch = pytest.MonkeyPatch()
+
+    def deadly(real: Any, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal passed
+            if threading.current_thread() is not main:
+                return real(*args, **kwargs)
+            passed += 1
+            if passed == point:
+                raise Killed(f"before {name}")
+            result = real(*args, **kwargs)
+            passed += 1
+            if passed == point:
+                raise Killed(f"after {name}")
+            return result
+
+        return call
+
+    for owner, name in POINTS:
+        patch.setattr(owner, name, deadly(getattr(owner, name), name))
+    try:
+        for _nudge in range(60):
+            try:
+                moves.advance(rollout.pk)
+            except Killed as killed:
+                died = str(killed)
+                patch.undo()
+            Rollout.objects.filter(pk=rollout.pk).update(lease_until=None)
+            rollout.refresh_from_db()
+            if rollout.is_final:
+                return died
+        raise AssertionError(f"it did not end: {rollout.state} {rollout.phase}, died {died}")
+    finally:
+        patch.undo()
