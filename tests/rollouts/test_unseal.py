@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from django.core.files.storage import storages
 
 from audit.models import Event
 from certificates.models import Version
@@ -23,8 +26,11 @@ def test_rows_that_point_at_each_others_keys_are_refused(environment, add_certif
 
 
 def test_files_that_were_swapped_in_storage_are_refused(environment, add_certificate, owner):
-    first, second = (add_certificate(name).in_use.sealed for name in ("First", "Second"))
-    SealedObject.objects.filter(pk=first.pk).update(storage_name=second.storage_name)
+    names = [add_certificate(name).in_use.sealed.storage_name for name in ("First", "Second")]
+    first, second = (Path(storages["vault"].path(name)) for name in names)
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
     with pytest.raises(TamperedOrMoved):
         unseal.written(actions.wanted_versions(environment), reason="test", by=owner)
 
