@@ -36,7 +36,7 @@ class ApplicationForm(RenameForm):
     )
 
 
-class NewEnvironmentForm(forms.Form):
+class EnvironmentForm(forms.Form):
     name = forms.CharField(
         label=_("Name"),
         max_length=200,

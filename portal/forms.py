@@ -6,7 +6,7 @@ from django import forms
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from environments.forms import NewEnvironmentForm as EnvironmentForm
+from environments.forms import EnvironmentForm
 from environments.models import Application
 from portal.sentences import LABELS
 

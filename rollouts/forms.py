@@ -7,6 +7,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
+from environments.forms import EnvironmentForm
 from environments.models import Environment
 from rollouts import exporters
 from rollouts.standing import Standing
@@ -91,19 +92,7 @@ class DownloadForm(forms.Form):
     )
 
 
-class EnvironmentForm(forms.Form):
-    name = forms.CharField(
-        label=_("Name"), max_length=200, error_messages={"required": _("Give the environment a name.")}
-    )
-    production = forms.BooleanField(
-        label=_("This is production"), required=False, help_text=_("Wears a badge on every page.")
-    )
-    runtime_version = forms.CharField(
-        label=_("Runtime version"),
-        max_length=40,
-        required=False,
-        help_text=_("Of the Mendix runtime, like 10.12.3. It decides which kinds of pins are known there."),
-    )
+class EnvironmentSettingsForm(EnvironmentForm):
     base_folder = forms.CharField(
         label=_("Base folder"),
         max_length=400,

@@ -15,7 +15,7 @@ from environments.forms import refused
 from environments.models import Environment
 from environments.refusals import Refused
 from rollouts import actions
-from rollouts.forms import EnvironmentForm, PlaceForm
+from rollouts.forms import EnvironmentSettingsForm, PlaceForm
 from rollouts.models import Destination
 from rollouts.standing import standing
 
@@ -29,7 +29,7 @@ def environment_settings(request: HttpRequest, app: str, env: str) -> HttpRespon
     environment = get_environment(request.user, app, env, to=Right.VIEW if posted is None else Right.OWN)
     stand = standing(environment)
     placing = posted is not None and posted.get("form") == "place"
-    form = EnvironmentForm(environment, None if placing else posted, placed=stand.destination is not None)
+    form = EnvironmentSettingsForm(environment, None if placing else posted, placed=stand.destination is not None)
     place = PlaceForm(free_places(environment), posted if placing else None, initial=_current(stand.destination))
     sent = place if placing else form
     if sent.is_bound and sent.is_valid():
@@ -52,7 +52,7 @@ def environment_settings(request: HttpRequest, app: str, env: str) -> HttpRespon
     return render(request, "rollouts/settings.html", {"section": "applications", **context}, status=status)
 
 
-def _save(environment: Environment, form: EnvironmentForm | PlaceForm, request: HttpRequest) -> None:
+def _save(environment: Environment, form: EnvironmentSettingsForm | PlaceForm, request: HttpRequest) -> None:
     if isinstance(form, PlaceForm):
         destination = actions.use_place(environment=environment, by=request.user, **form.cleaned_data)
         messages.success(request, _("Runs on %(place)s.") % {"place": destination.title})
