@@ -99,6 +99,7 @@ def test_no_key_and_no_password_lies_in_clear(page: Page, product: Product, tmp_
         "the RSA key's d": rsa_key.d.to_bytes(256, "big"),
         "the EC key": ec_key.private_value.to_bytes(32, "big"),
         "the file": first.read_bytes(),
+        "the renewal's file": second.read_bytes(),
     }
     for name, secret in secrets.items():
         needles |= {f"{name} ({form})": written for form, written in forms_of(secret).items()}

@@ -143,6 +143,8 @@ def test_a_second_worker_cannot_make_the_same_move(running_app, environment, own
     assert moves.take(rollout.pk).fence == first.fence + 1
     with pytest.raises(moves.Fenced):
         moves.begin(first)
+    with pytest.raises(moves.Fenced):
+        moves._hold(first)
 
 
 @pytest.mark.parametrize("state", ["stopping", "starting", "verifying"])
