@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import replace
 from datetime import timedelta
@@ -456,3 +457,13 @@ def start_what_should_run() -> list[str]:
         except ConnectorError as error:
             failures.append(f"{known['title']}: {error}")
     return failures
+
+
+def still_starting() -> list[str]:
+    """The titles of local places whose app was started and does not answer yet."""
+    titles = []
+    for place, known in settings.LOCAL_PROCESSES.items():
+        with contextlib.suppress(ConnectorError):
+            if Destination(connector="local-process", place=place).connect().observe().status == "starting":
+                titles.append(str(known["title"]))
+    return titles

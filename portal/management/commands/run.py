@@ -26,6 +26,9 @@ from rollouts.connectors import ConnectorError, local_process
 from vault import keyrings
 from vault.errors import KeyringAbsent
 
+# Seconds that the apps get to answer before the portal is called ready without them.
+APPS_LIMIT = 8.0
+
 
 class Command(BaseCommand):
     """Exit 0: stopped as asked. Exit 1: could not start, with the reason in a sentence."""
@@ -95,6 +98,7 @@ class Greeting:
         self._say = say
         self._username, self._password = owner
         self._started_at = started_at
+        self._apps_started_at: float | None = None
         self._done = False
 
     def look(self) -> None:
@@ -103,9 +107,16 @@ class Greeting:
             needed.append(f"http://127.0.0.1:{settings.SANDBOX_PORT}/samples.json")
         if self._done or not all(map(answers, needed)):
             return
+        if self._apps_started_at is None:
+            self._apps_started_at = time.monotonic()
+            for failure in actions.start_what_should_run():
+                self._say(failure)
+        late = actions.still_starting()
+        if late and time.monotonic() - self._apps_started_at < APPS_LIMIT:
+            return
         self._done = True
-        for failure in actions.start_what_should_run():
-            self._say(failure)
+        for title in late:
+            self._say(f"{title} is still starting; its environment's page says when it runs.")
         self._say(f"Ready in {time.monotonic() - self._started_at:.0f} s.")
         self._say(f"  Portal    http://127.0.0.1:{settings.PORT}/")
         if self._password:
