@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Brings a machine with python3, git and make to the point where Countersign runs or is tested, and does that.
 
-    python3 set_up.py run | test [pytest arguments] | check | format | lock        (the Makefile calls these)
+    python3 set_up.py run | test [pytest arguments] | check | format | lock | load | bench | soak
+
+The Makefile calls these.
 
 Uses the standard library only. Packages go into .venv, exactly as locked in requirements/; nothing is installed into
 the system's Python. What only the operating system can give is installed with apt-get by root; anyone else reads one
@@ -39,6 +41,9 @@ def main(arguments: Sequence[str]) -> int:
         "check": check,
         "format": format_code,
         "lock": lock,
+        "load": load,
+        "bench": bench,
+        "soak": soak,
     }
     if not arguments or arguments[0] not in commands:
         return refuse(f"Say what to do: python3 set_up.py {' | '.join(commands)}", 2)
@@ -71,6 +76,8 @@ def test(arguments: Sequence[str]) -> int:
             "openssl": lambda: bool(shutil.which("openssl")),
             "default-jre-headless": lambda: bool(shutil.which("keytool")),
             "fonts-dejavu-core": has_a_font,
+            # Tried as the broker; the other servers of the tests come as packages of Python.
+            "rabbitmq-server": lambda: Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists(),
             # The driver of playwright is a Node.js that needs it, and no other package here brings it.
             "libatomic1": lambda: loads("libatomic.so.1"),
         }
@@ -78,7 +85,12 @@ def test(arguments: Sequence[str]) -> int:
     install("dev")
     checks = 0 if arguments else check(())
     # A file's tests stay together: those that need the whole product share one.
-    tests = call([PYTHON, "-m", "pytest", "-n", "2", "--dist", "loadfile", *arguments])
+    pytest = [PYTHON, "-m", "pytest", "-n", "2", "--dist", "loadfile"]
+    tests = call([*pytest, *arguments])
+    if not arguments:
+        say("The same on PostgreSQL and S3, as far as it asks the database")
+        others = os.environ | {"COUNTERSIGN_TEST_ENGINES": "others"}
+        tests = call([*pytest, "-m", "not journey and not chaos and not soak and not bench"], others) or tests
     if checks:
         say("The checks failed; what they found stands above the tests")
     return tests or checks
@@ -119,6 +131,27 @@ def check(_: Sequence[str]) -> int:
         "Checks: " + (f"{failed} of {len(commands)} failed." if failed else f"all {len(commands)} passed."), flush=True
     )
     return 1 if failed else 0
+
+
+def load(arguments: Sequence[str]) -> int:
+    """Fifty people for five minutes on each set-up; `--help` says what can be chosen."""
+    need({"python3-venv": can_make_venv})
+    install("dev")
+    return call([PYTHON, "-m", "tests.load.run", *arguments])
+
+
+def bench(arguments: Sequence[str]) -> int:
+    """Ratios and numbers of queries, on this machine, into docs/performance.md; about ten minutes."""
+    need({"python3-venv": can_make_venv})
+    install("dev")
+    return call([PYTHON, "-m", "pytest", "-m", "bench", "-s", "tests/bench", *arguments])
+
+
+def soak(arguments: Sequence[str]) -> int:
+    """Two hundred rollouts whose workers die at random points, on both set-ups; about ten minutes."""
+    need({"python3-venv": can_make_venv})
+    install("dev")
+    return call([PYTHON, "-m", "pytest", "-m", "soak", "-s", "tests/chaos", *arguments])
 
 
 def format_code(_: Sequence[str]) -> int:
@@ -242,10 +275,10 @@ def refuse(sentence: str, code: int) -> int:
     return code
 
 
-def call(command: Sequence[str | Path]) -> int:
+def call(command: Sequence[str | Path], environ: dict[str, str] | None = None) -> int:
     """Runs a command as if it were this program: an interrupt is its to answer."""
     try:
-        return subprocess.run(command).returncode
+        return subprocess.run(command, env=environ).returncode
     except KeyboardInterrupt:
         return 130
 

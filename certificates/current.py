@@ -1,4 +1,8 @@
-"""What an environment should run now, read from its rows: two queries, for one environment or for a page of them."""
+"""What an environment should run now, read from its rows: two queries, for one environment or for a page of them.
+
+This is the truth, and takes as long as there are certificates. Pages that only count read what was worked out from it
+before (rollouts.comparisons); every table that is read here counts its writes (certificates.serials).
+"""
 
 from __future__ import annotations
 
@@ -23,17 +27,16 @@ def contents(environments: Iterable[Environment]) -> dict[UUID, Content]:
     slugs: dict[UUID, str] = {}
     enabled = ClientCertificate.objects.filter(
         environment__in=environments, enabled=True, removed_at=None, in_use__sealed__isnull=False
-    ).select_related("in_use")
-    for certificate in enabled:
-        assert certificate.in_use is not None
-        slots[certificate.environment_id].append(certificate.in_use.slot(certificate.slug))
-        slugs[certificate.pk] = certificate.slug
+    )
+    columns = ("environment", "pk", "slug", "in_use__sha256", "in_use__chain")
+    for environment, pk, slug, sha256, chain in enabled.values_list(*columns):
+        slots[environment].append(Slot(slug, sha256, tuple(link["sha256"] for link in chain)))
+        slugs[pk] = slug
     pins: dict[UUID, list[PinnedTarget]] = defaultdict(list)
-    for pin in Pin.objects.filter(environment__in=environments):
-        if pin.certificate_id is None:
-            pins[pin.environment_id].append(PinnedTarget(pin.kind, pin.key, None))
-        elif pin.certificate_id in slugs:
-            pins[pin.environment_id].append(PinnedTarget(pin.kind, pin.key, slugs[pin.certificate_id]))
+    listed = Pin.objects.filter(environment__in=environments)
+    for environment, kind, key, certificate in listed.values_list("environment", "kind", "key", "certificate"):
+        if certificate is None or certificate in slugs:
+            pins[environment].append(PinnedTarget(kind, key, slugs.get(certificate)))
     return {
         e.pk: Content(
             runtime=e.runtime,

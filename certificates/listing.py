@@ -1,16 +1,19 @@
-"""The certificates and pins of an environment as the Network page lists, searches and exports them."""
+"""Certificates and pins as pages list, search and export them: fifty a page, whatever there is."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
+from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
+from django.db.models import Count, F, Model, Q, QuerySet, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -18,6 +21,24 @@ from django.utils.translation import gettext_lazy
 from certificates.actions import warnings_of
 from certificates.models import ClientCertificate, Pin, Version
 from environments.models import Environment
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Model)
+
+A_PAGE = 50
+# Rows of a download that are in memory at once.
+A_PART = 500
+# Pins that a row names; their number says how many more there are.
+PINS_SHOWN = 6
+# What a list shows; the rest of a certificate is long.
+SEEN = (
+    *("environment", "name", "slug", "position", "enabled", "in_use__sealed", "in_use__common_name", "in_use__issuer"),
+    *("in_use__issuer_common_name", "in_use__not_before", "in_use__not_after", "in_use__warnings"),
+)
+SEEN_PLACE = (
+    *("environment__name", "environment__slug", "environment__production"),
+    *("environment__application__name", "environment__application__slug"),
+)
 
 # A spreadsheet takes a cell that begins with one of these for a formula (OWASP, CSV injection).
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
@@ -42,11 +63,17 @@ class Status:
 
 @dataclass
 class Row:
-    """One certificate on the list; `number` is its place among those that are shown."""
+    """One certificate on a list, as its template says it fifty times a page; `number` is its place in its environment,
+    `pins` the keys of the first of its `pinned` pins."""
 
     certificate: ClientCertificate
     number: int
-    pins: list[Pin] = field(default_factory=list)
+    pins: list[str] = field(default_factory=list)
+    pinned: int = 0
+    address: str = ""
+    # How it differs from what runs, and the class of a row that does; set by an upper layer (rollouts).
+    mark: str = ""
+    css: str = ""
 
     @property
     def version(self) -> Version | None:
@@ -55,6 +82,101 @@ class Row:
     @property
     def status(self) -> Status:
         return status_of(self.certificate, pinned=bool(self.pins))
+
+    @property
+    def name(self) -> str:
+        return shortened(self.certificate.name, 80)
+
+    @property
+    def common_name(self) -> str:
+        """Where it says more than the name."""
+        version = self.version
+        return shortened(version.common_name, 40) if version and version.common_name != self.certificate.name else ""
+
+    @property
+    def issuer(self) -> str:
+        return readable(self.version.issuer) if self.version else ""
+
+    @property
+    def issuer_name(self) -> str:
+        return shortened(self.version.issuer_common_name or self.issuer, 40) if self.version else ""
+
+    @property
+    def targets(self) -> list[str]:
+        return [shortened(key, 48) for key in self.pins]
+
+    @property
+    def more_pins(self) -> int:
+        return self.pinned - len(self.pins)
+
+
+@dataclass
+class PinRow:
+    """One pin on a list; `certificate` is None where it says never."""
+
+    pk: UUID
+    kind: str
+    key: str
+    note: str
+    certificate: UUID | None
+    name: str | None
+    enabled: bool | None
+    address: str = ""
+    mark: str = ""
+    css: str = ""
+
+    @property
+    def sends(self) -> str:
+        return "never" if self.certificate is None else "it" if self.enabled else "disabled"
+
+
+def shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+@dataclass(frozen=True)
+class Sheet(Generic[T]):
+    """One page of a list that is turned by `?name=2`. Of `total`, `found` fit the search."""
+
+    name: str
+    items: list[T]
+    number: int
+    found: int
+    total: int
+
+    @property
+    def pages(self) -> int:
+        return max(1, -(-self.found // A_PAGE))
+
+    @property
+    def back(self) -> int:
+        """The page before; 0 where there is none."""
+        return self.number - 1
+
+    @property
+    def forth(self) -> int:
+        return self.number + 1 if self.number < self.pages else 0
+
+
+def sheet(name: str, listed: QuerySet[M], number: int, *, total: int | None = None) -> Sheet[Any]:
+    """The primary keys of one page, in order; the last page where there are fewer. `total` is given where `listed` is
+    narrowed, so that its length is not known by counting alone: then one query both finds and counts."""
+    keys = listed.values_list("pk", flat=True)
+    if total is None:
+        total = found = listed.count()
+        number = min(number, max(1, -(-found // A_PAGE)))
+        return Sheet(name, list(keys[(number - 1) * A_PAGE : number * A_PAGE]), number, found, total)
+    start = (number - 1) * A_PAGE
+    counted = listed.annotate(found=Window(Count("*"))).values_list("pk", "found")[start : start + A_PAGE]
+    rows = list(counted)
+    if not rows and number > 1:
+        return sheet(name, listed, max(1, -(-listed.count() // A_PAGE)), total=total)
+    return Sheet(name, [pk for pk, _found in rows], number, rows[0][1] if rows else 0, total)
+
+
+def page_number(text: str) -> int:
+    """From an address: what is no page is the first one."""
+    return max(1, int(text)) if text.isascii() and text.isdigit() and len(text) < 7 else 1
 
 
 def status_of(certificate: ClientCertificate, *, pinned: bool, now: datetime | None = None) -> Status:
@@ -76,61 +198,133 @@ def status_of(certificate: ClientCertificate, *, pinned: bool, now: datetime | N
     return Status(_("OK"), "good", "check") if pinned else Status(_("Not pinned"), "plain", "circle")
 
 
-def rows(environment: Environment) -> tuple[list[Row], list[Pin]]:
-    """The certificates in their order, each with its pins, and all pins by key. Three queries, for any number."""
-    certificates = list(
-        environment.certificates.filter(removed_at=None).select_related("in_use").prefetch_related("versions")
+def certificates_of(environment: Environment, text: str, number: int) -> Sheet[Row]:
+    """A page of an environment's certificates in their order, narrowed by a search. Four queries, for any number."""
+    listed = environment.certificates.filter(removed_at=None).order_by("position", "created_at")
+    if text:
+        narrowed = search(listed, text, within=Q(certificate__environment=environment))
+        found = sheet("page", narrowed, number, total=listed.count())
+    else:
+        found = sheet("page", listed, number)
+    rows = rows_of(found.items, ("position", "created_at"))
+    address = environment.url("network")
+    for place, row in enumerate(rows, start=(found.number - 1) * A_PAGE + 1):
+        row.certificate.environment = environment
+        row.address = f"{address}certificates/{row.certificate.pk}/"
+        # Positions count from one, so that a search need not count who stands before each that it found.
+        row.number = row.certificate.position if text else place
+    return replace(found, items=rows)
+
+
+def certificates_in(listed: QuerySet[ClientCertificate], text: str, number: int, *, within: Q) -> Sheet[Row]:
+    """A page of certificates of any environments, the next to expire first. `within` narrows what a search looks at."""
+    ordered = listed.order_by("expires_at", "pk")
+    if text:
+        found = sheet("page", search(ordered, text, within=within), number, total=ordered.count())
+    else:
+        found = sheet("page", ordered, number)
+    rows = rows_of(found.items, ("expires_at", "pk"), "environment__application")
+    for row in rows:
+        row.address = row.certificate.get_absolute_url()
+    return replace(found, items=rows)
+
+
+def rows_of(keys: Collection[UUID], order: Iterable[str], *related: str) -> list[Row]:
+    """The certificates with these keys, each with its first pins: two queries."""
+    certificates = ClientCertificate.objects.filter(pk__in=keys).select_related("in_use", *related).order_by(*order)
+    rows = {c.pk: Row(c, c.position) for c in certificates.only(*SEEN, *(SEEN_PLACE if related else ()))}
+    of_one: dict[str, Any] = {"partition_by": [F("certificate")]}
+    pins = Pin.objects.filter(certificate__in=keys).annotate(
+        nth=Window(RowNumber(), order_by="key", **of_one), of=Window(Count("pk"), **of_one)
     )
-    by_id = {certificate.pk: certificate for certificate in certificates}
-    pins = list(environment.pins.all())
-    of: dict[UUID | None, list[Pin]] = defaultdict(list)
-    for certificate in certificates:
-        certificate.environment = environment
-    for pin in pins:
-        pin.environment = environment
-        if pin.certificate_id in by_id:
-            pin.certificate = by_id[pin.certificate_id]
-        of[pin.certificate_id].append(pin)
-    return [Row(c, number, of[c.pk]) for number, c in enumerate(certificates, start=1)], pins
+    listed = pins.filter(nth__lte=PINS_SHOWN).order_by("key").values_list("certificate", "key", "of")
+    for certificate, key, pinned in listed:
+        rows[certificate].pins.append(key)
+        rows[certificate].pinned = pinned
+    return list(rows.values())
 
 
-def search(listed: Iterable[Row], text: str) -> list[Row]:
-    """Those that have this text in a name, a common name, an alternative name, a pin, a serial number or a fingerprint.
+def pins_of(environment: Environment, text: str, number: int) -> Sheet[PinRow]:
+    """A page of an environment's pins by their keys, narrowed by a search for key, note or certificate."""
+    listed = environment.pins.order_by("key")
+    if text:
+        fits = Q(key__icontains=text) | Q(note__icontains=text) | Q(certificate__sought__contains=text.casefold())
+        found = sheet("pins", listed.filter(fits), number, total=listed.count())
+    else:
+        found = sheet("pins", listed, number)
+    address = environment.url("network")
+    columns = ("pk", "kind", "key", "note", "certificate", "certificate__name", "certificate__enabled")
+    rows = [PinRow(*row) for row in Pin.objects.filter(pk__in=found.items).order_by("key").values_list(*columns)]
+    for row in rows:
+        row.address = address
+    return replace(found, items=rows)
+
+
+def search(listed: QuerySet[ClientCertificate], text: str, *, within: Q) -> QuerySet[ClientCertificate]:
+    """Those that have this text in a name, a common name, an alternative name, a subject or a pin; or whose serial
+    number or fingerprint it is, or begins.
 
     Serial numbers are found as hexadecimal (also with 0x, or leading zeros) and as decimal numbers; fingerprints with
-    and without colons; a version that is ready or was in use before counts like the one in use.
+    and without colons; a version that is ready or was in use before counts like the one in use. `within` says, of a
+    version or a pin, whether its certificate can be listed at all.
     """
-    text = text.strip()
-    return [row for row in listed if _found(row, text)] if text else list(listed)
-
-
-def _found(row: Row, text: str) -> bool:
-    words = [row.certificate.name, *(pin.key for pin in row.pins)]
-    versions = list(row.certificate.versions.all())
-    for version in versions:
-        words += [version.common_name, version.subject, version.issuer_common_name, *version.names]
-    if any(text.casefold() in word.casefold() for word in words):
-        return True
+    versions, pins = Version.objects.filter(within), Pin.objects.filter(within)
     digits = re.sub(r"[\s:]", "", text).lower().removeprefix("0x")
+    marks = Q()
     if len(digits) >= 4 and re.fullmatch(r"[0-9a-f]+", digits):
-        if any(digits in fingerprint for v in versions for fingerprint in (v.sha1, v.sha256)):
-            return True
-        if any((digits.lstrip("0") or "0") in version.serial for version in versions):
-            return True
-    return text.isdecimal() and text.isascii() and any(f"{int(text):x}" == version.serial for version in versions)
+        marks |= _begins("sha256", digits) | _begins("sha1", digits) | _begins("serial", digits.lstrip("0") or "0")
+    if text.isdecimal() and text.isascii() and len(text) <= 60:
+        marks |= Q(serial=f"{int(text):x}")
+    # Nobody writes sixteen digits in hexadecimal and means a word, and the indexes answer at once.
+    words = not marks or len(digits) < 16
+    found = Q(pk__in=versions.filter(marks).order_by().values("certificate")) if marks else Q()
+    if words:
+        folded = text.casefold()
+        found |= Q(sought__contains=folded)
+        found |= Q(pk__in=versions.filter(sought__contains=folded).order_by().values("certificate"))
+        pinned = pins.filter(key__icontains=text, certificate__isnull=False)
+        found |= Q(pk__in=pinned.order_by().values("certificate"))
+    return listed.filter(found)
 
 
-def as_csv(listed: Iterable[Row]) -> str:
-    """The list for a spreadsheet; a cell that it would take for a formula begins with an apostrophe."""
+def _begins(column: str, digits: str) -> Q:
+    """As a range, which every database answers from the index; `g` comes after the last hexadecimal digit."""
+    return Q(**{f"{column}__gte": digits, f"{column}__lt": f"{digits}g"})
+
+
+def all_rows(listed: QuerySet[ClientCertificate], *related: str) -> Iterator[Row]:
+    """Every certificate with all its pins, some hundreds at a time; three queries each time."""
+    keys = list(listed.values_list("pk", flat=True))
+    for start in range(0, len(keys), A_PART):
+        part = keys[start : start + A_PART]
+        certificates = ClientCertificate.objects.select_related("in_use", *related).in_bulk(part)
+        rows = {pk: Row(certificates[pk], certificates[pk].position) for pk in part if pk in certificates}
+        for pin in Pin.objects.filter(certificate__in=part).order_by("key"):
+            rows[cast(UUID, pin.certificate_id)].pins.append(pin.key)
+        yield from rows.values()
+
+
+def as_csv(listed: Iterable[Row], *, where: bool = False) -> Iterator[bytes]:
+    """The list for a spreadsheet, in parts; a cell that it would take for a formula begins with an apostrophe.
+    `where` adds the environment of each."""
     out = io.StringIO()
     write = csv.writer(out).writerow
+    # The mark at the front tells spreadsheets that it is UTF-8.
+    out.write("\ufeff")
     write([
+        *([_("Application"), _("Environment")] if where else []),
         _("Position"), _("Name"), _("Common name"), _("Subject"), _("Issued by"), _("Serial number"), _("Valid from"),
         _("Expires"), _("Days left"), _("Key"), _("SHA-256"), _("SHA-1"), _("Pinned to"), _("Status"), _("Contact"),
     ])  # fmt: skip
     for row in listed:
-        write([neutral(str(cell)) for cell in _cells(row)])
-    return out.getvalue()
+        place = row.certificate.environment if where else None
+        cells = [place.application.name, place.name, *_cells(row)] if place else _cells(row)
+        write([neutral(str(cell)) for cell in cells])
+        if out.tell() > 30_000:
+            yield out.getvalue().encode()
+            out.seek(0)
+            out.truncate()
+    yield out.getvalue().encode()
 
 
 def _cells(row: Row) -> Iterable[object]:
@@ -146,7 +340,7 @@ def _cells(row: Row) -> Iterable[object]:
         yield (version.not_after - timezone.now()).days
         yield key_of(version)
         yield from (version.sha256, version.sha1)
-    yield from (" ".join(pin.key for pin in row.pins), row.status.text, row.certificate.contact)
+    yield from (" ".join(row.pins), row.status.text, row.certificate.contact)
 
 
 def neutral(cell: str) -> str:
@@ -172,6 +366,7 @@ def _unescaped(found: re.Match[str]) -> str:
     return bytes.fromhex(pairs.replace("\\", "")).decode(errors="replace") if pairs else character
 
 
+@lru_cache(maxsize=1024)
 def readable(name: str) -> str:
     """An RFC 4514 name in one line, for reading and never for comparing."""
     return ", ".join(name_parts(name))

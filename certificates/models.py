@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,10 @@ from django.utils.translation import gettext_lazy as _
 from certificates import content as contents
 from environments.models import Environment
 from vault.models import SealedObject
+
+EXPIRES_SOON = timedelta(days=60)
+# column of a client certificate → the one that follows from it
+FOLLOWS = {"name": "sought", "in_use": "expires_at"}
 
 
 class ClientCertificate(models.Model):
@@ -33,10 +38,27 @@ class ClientCertificate(models.Model):
     created_by = models.CharField(max_length=200)
     removed_at = models.DateTimeField(null=True, blank=True)
     removed_by = models.CharField(max_length=200, blank=True)
+    # What lists are searched and sorted by, at any length: the name without regard to case, and the end of what is in
+    # use. Both follow from the columns above; save() sees to it.
+    sought = models.TextField(editable=False, db_default="")
+    expires_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering = ["position", "created_at"]
         verbose_name = _("client certificate")
+        indexes = [
+            models.Index(
+                fields=["environment", "position", "created_at"],
+                condition=Q(removed_at=None),
+                name="listed_in_order",
+            ),
+            models.Index(fields=["expires_at", "id"], condition=Q(removed_at=None), name="listed_by_expiry"),
+            models.Index(
+                fields=["environment", "expires_at", "id"],
+                condition=Q(removed_at=None),
+                name="listed_by_expiry_in_one_place",
+            ),
+        ]
         constraints = [
             models.UniqueConstraint(
                 "environment", Lower("name"), condition=Q(removed_at=None), name="one_certificate_per_name_in_any_case"
@@ -46,6 +68,17 @@ class ClientCertificate(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        """Also writes what follows from the columns that are written."""
+        written = None if update_fields is None else set(update_fields)
+        if written is None or "name" in written:
+            self.sought = self.name.casefold()
+        if written is None or "in_use" in written:
+            self.expires_at = self.in_use.not_after if self.in_use else None
+        if written is not None:
+            written |= {follows for column, follows in FOLLOWS.items() if column in written}
+        super().save(*args, update_fields=written, **kwargs)
 
     def get_absolute_url(self) -> str:
         return self.environment.url("certificate", self.pk)
@@ -83,6 +116,8 @@ class Version(models.Model):
     warnings = models.JSONField(default=list)
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.CharField(max_length=200)
+    # The words that a search looks in, without regard to case; a version never changes, so neither do they.
+    sought = models.TextField(editable=False, db_default="")
 
     class Meta:
         ordering = ["-number"]
@@ -92,6 +127,10 @@ class Version(models.Model):
 
     def __str__(self) -> str:
         return f"{self.certificate.name} v{self.number}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.sought = sought_in(self)
+        super().save(*args, **kwargs)
 
     @property
     def environment(self) -> Environment:
@@ -107,17 +146,29 @@ class Version(models.Model):
 
     def status(self, now: datetime | None = None) -> str:
         """`expired`, `not-yet-valid`, `expiring` (the last 60 days, or third of its life if less), or `ok`."""
-        now = now or timezone.now()
-        if self.not_after <= now:
-            return "expired"
-        if self.not_before > now:
-            return "not-yet-valid"
-        if self.not_after - now <= min(timedelta(days=60), self.lifetime / 3):
-            return "expiring"
-        return "ok"
+        return status_at(now or timezone.now(), self.not_before, self.not_after)
 
     def slot(self, slug: str) -> contents.Slot:
         return contents.Slot(slug, self.sha256, tuple(link["sha256"] for link in self.chain))
+
+
+def sought_in(version: Any) -> str:
+    """Common name, alternative names, subject and issuer of a version, case-folded, one a line."""
+    words = [version.common_name, *version.names, version.subject, version.issuer_common_name]
+    return "\n".join(word.casefold() for word in words if word)
+
+
+def status_at(now: datetime, not_before: datetime, not_after: datetime) -> str:
+    """`expired`, `not-yet-valid`, `expiring` (the last 60 days, or third of its life if less), or `ok`."""
+    if not_after <= now:
+        return "expired"
+    if not_before > now:
+        return "not-yet-valid"
+    return "expiring" if expiring_from(not_before, not_after) <= now else "ok"
+
+
+def expiring_from(not_before: datetime, not_after: datetime) -> datetime:
+    return not_after - min(EXPIRES_SOON, (not_after - not_before) / 3)
 
 
 class Pin(models.Model):
@@ -175,3 +226,53 @@ class Draft(models.Model):
         for column in ("not_before", "not_after"):
             values[column] = datetime.fromisoformat(values[column])
         return Version(**values)
+
+
+class Serial(models.Model):
+    """How often what an environment should run was written. Triggers of the database count (certificates.serials), so
+    that nothing derived from the content can be taken for current when it is not, whoever wrote."""
+
+    environment = models.OneToOneField(
+        # No constraint: the trigger of a new environment writes this row before that one is complete.
+        Environment, on_delete=models.CASCADE, primary_key=True, related_name="serial", db_constraint=False
+    )  # fmt: skip
+    number = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return str(self.number)
+
+
+class Comparison(models.Model):
+    """What should run beside what runs, counted once and read by every page of an environment.
+
+    It holds for one serial, one running revision and a span of time; whoever reads it checks all three
+    (rollouts.comparisons). A row that does not hold costs a new count and is otherwise without meaning.
+    """
+
+    environment = models.OneToOneField(
+        Environment, on_delete=models.CASCADE, primary_key=True, related_name="comparison"
+    )
+    serial = models.BigIntegerField()
+    running = models.UUIDField(null=True)  # the revision
+    digest = models.CharField(max_length=64)  # of what should run
+    sendable = models.PositiveIntegerField()  # certificates that go with the next apply
+    running_certificates = models.PositiveIntegerField()
+    running_pins = models.PositiveIntegerField()
+    changes = models.PositiveIntegerField()
+    # [[what, mark, actor, actor's id, number of changes]]; null until a page asks for it
+    named = models.JSONField(null=True)
+    # {status: number of certificates that are enabled}, from `counted_at` until the next of them changes
+    statuses = models.JSONField(default=dict)
+    counted_at = models.DateTimeField()
+    holds_until = models.DateTimeField(null=True)
+    next_to_expire = models.ForeignKey(
+        Version, on_delete=models.CASCADE, null=True, related_name="+", db_constraint=False
+    )
+    # Long, and so at the end of the row, where those who do not ask for them do not pass by.
+    # {what: {key: mark}} of each change; `out` where it is gone from what runs next and still listed
+    marks = models.JSONField(default=dict)
+    # {key: [kind, slug or null]} of the pins that run and are wanted no more
+    gone_pins = models.JSONField(default=dict)
+
+    def __str__(self) -> str:
+        return f"{self.environment_id}: {self.changes} changes"

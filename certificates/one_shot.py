@@ -1,4 +1,4 @@
-"""A child process that reads one file and ends: the parent's half. The child's half is `reader_child`.
+"""A child process that reads one file and ends: the half of whoever asks. The children's half is `reader_child`.
 
 No Django here. Parsers of untrusted files are where memory errors are found, and deriving keys cannot be interrupted or
 bounded from inside. So each file has a process of its own, with limits and an empty environment.
@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -24,29 +25,46 @@ from typing import Final
 import cryptography
 
 from certificates.diagnosis import Refusal
+from certificates.reader_child import Order
 
 WALL_SECONDS: Final = 10
 CPU_SECONDS: Final = 8
-WAIT_SECONDS: Final = 30
+# For a place to come free, and with the reading: whoever uploads has an answer before a proxy or a person gives up.
+WAIT_SECONDS: Final = 8
+ALL_SECONDS: Final = 10.5
+# How many requests of one web process may be here, and how many seconds one more waits for that. Each holds one of the
+# process's threads (four: gunicorn.conf.py), and pages need one that is free.
+SEATS: Final = 3
+SEAT_SECONDS: Final = 0.2
 MAX_ANSWER: Final = 4 * 1024 * 1024
 
 _PROJECT: Final = Path(__file__).resolve().parent.parent
 # -I leaves the working folder and PYTHONPATH out; these two folders are where the project and its library are.
 _FOLDERS: Final = (str(_PROJECT), str(Path(cryptography.__file__).resolve().parent.parent))
-_START: Final = (
-    "import sys; sys.path.extend(sys.argv[2:]); from certificates.reader_child import main; main(int(sys.argv[1]))"
-)
+_START: Final = "import sys; sys.path.extend(sys.argv[1:]); from certificates.reader_child import serve; serve()"
+# Seconds beyond its time after which a child is given up: it should have been stopped, and that told.
+_PATIENCE: Final = 1
 
 
 def ask(file: bytes, password: str, *, places: Path | None = None) -> bytes:
     """The identity in `file`, packed. Raises Refusal: the child's own, `too_slow`, `busy` or `reader_stopped`.
 
-    File and password travel through a pipe: neither arguments nor environment carry anything of them.
+    File and password travel through a socket: neither arguments nor environment carry anything of them.
     """
-    with _place(places or default_places()) as held:
-        answer, code, stopped = _converse(len(file).to_bytes(4, "big") + file + password.encode(), held)
-    if code == -signal.SIGXCPU or (stopped and code != 0):
-        raise Refusal("too_slow", seconds=WALL_SECONDS if stopped else CPU_SECONDS)
+    asked_at = time.monotonic()
+    with _seat(), _place(places or default_places()) as held:
+        seconds = min(WALL_SECONDS, asked_at + ALL_SECONDS - time.monotonic())
+        try:
+            answer, code, stopped = _nursery.converse(
+                len(file).to_bytes(4, "big") + file + password.encode(), held, seconds
+            )
+        except OSError:
+            raise Refusal("reader_stopped") from None
+    if stopped and code != 0:
+        # What was stopped early for having waited long may be an ordinary file.
+        raise Refusal("too_slow", seconds=WALL_SECONDS) if seconds == WALL_SECONDS else Refusal("busy")
+    if code == -signal.SIGXCPU:
+        raise Refusal("too_slow", seconds=CPU_SECONDS)
     if code != 0 or len(answer) > MAX_ANSWER:
         raise Refusal("reader_stopped")
     if answer[:1] == b"+":
@@ -68,50 +86,112 @@ def _refusal(answer: bytes) -> Refusal:
         return Refusal("reader_stopped")
 
 
-def _converse(question: bytes, held: int) -> tuple[bytes, int, bool]:
-    """What one child answers, its exit status, and whether it was stopped for its time. `held` is its place's lock."""
-    child = subprocess.Popen(
-        [sys.executable, "-I", "-B", "-c", _START, str(CPU_SECONDS), *_FOLDERS],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={},
-        cwd="/",
-        start_new_session=True,
-        pass_fds=(held,),  # The place is taken until the child is gone, even if this process goes first.
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    stopped = threading.Event()
+class Nursery:
+    """One process of ours that forks a child for every file (`reader_child.serve`), started when it is first needed."""
 
-    def stop() -> None:
-        stopped.set()
-        os.killpg(child.pid, signal.SIGKILL)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._orders: socket.socket | None = None
+        self._owner = 0
 
-    clock = threading.Timer(WALL_SECONDS, stop)
-    clock.daemon = True
-    clock.start()
-    answer = b""
+    def converse(self, question: bytes, held: int, seconds: float) -> tuple[bytes, int, bool]:
+        """What one child answers, its exit status, and whether it was stopped after `seconds`; `held` locks its place.
+
+        Raises OSError where there is no child to talk to.
+        """
+        order = Order(CPU_SECONDS, time.monotonic() + seconds)
+        deadline = order.deadline + _PATIENCE
+        for _attempt in range(2):
+            ours, line = socket.socketpair()
+            verdict, told = socket.socketpair()
+            with ours, line, verdict, told:
+                self._send(order, [line.fileno(), told.fileno(), held])
+                line.close()
+                told.close()
+                with contextlib.suppress(ConnectionError):
+                    ours.settimeout(_left(deadline))
+                    ours.sendall(question)
+                    ours.shutdown(socket.SHUT_WR)
+                answer = _receive(ours, deadline, MAX_ANSWER + 1)
+                if len(answer) > MAX_ANSWER:
+                    return answer, 0, False  # with the verdict's socket closed, the child is ended
+                if said := _receive(verdict, deadline, 64).split():
+                    return answer, int(said[0]), said[1] == b"1"
+            # The nursery ended before it had read the order: it had nothing to do for long, or a child of it crashed.
+        raise OSError("no child")
+
+    def close(self) -> None:
+        """Ends the nursery and, with it, its children."""
+        with self._lock:
+            self._close()
+
+    def _send(self, order: Order, descriptors: list[int]) -> None:
+        with self._lock:
+            if self._orders is not None and self._owner == os.getpid():
+                with contextlib.suppress(OSError):
+                    socket.send_fds(self._orders, [order.pack()], descriptors)
+                    return
+            self._close()
+            socket.send_fds(self._start(), [order.pack()], descriptors)
+
+    def _start(self) -> socket.socket:
+        orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-B", "-c", _START, *_FOLDERS],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
+        # Buried as soon as it ends, whenever that is.
+        threading.Thread(target=self._process.wait, daemon=True).start()
+        orders.settimeout(_PATIENCE)
+        self._orders, self._owner = orders, os.getpid()
+        return orders
+
+    def _close(self) -> None:
+        if self._orders is not None:
+            self._orders.close()
+        if self._process is not None and self._owner == os.getpid():
+            self._process.kill()
+        self._process = self._orders = None
+
+
+def _left(deadline: float) -> float:
+    return max(0.001, deadline - time.monotonic())
+
+
+def _receive(line: socket.socket, deadline: float, limit: int) -> bytes:
+    """What arrives until the other end is closed, at most `limit` bytes. Raises TimeoutError (an OSError)."""
+    parts: list[bytes] = []
+    size = 0
+    with contextlib.suppress(ConnectionError):
+        while size < limit:
+            line.settimeout(_left(deadline))
+            part = line.recv(min(65536, limit - size))
+            if not part:
+                break
+            parts.append(part)
+            size += len(part)
+    return b"".join(parts)
+
+
+_nursery = Nursery()
+_seats = threading.BoundedSemaphore(SEATS)
+
+
+@contextlib.contextmanager
+def _seat() -> Iterator[None]:
+    if not _seats.acquire(timeout=SEAT_SECONDS):
+        raise Refusal("busy")
     try:
-        with contextlib.suppress(BrokenPipeError):
-            child.stdin.write(question)
-            child.stdin.close()
-        answer = child.stdout.read(MAX_ANSWER + 1)
+        yield
     finally:
-        if len(answer) > MAX_ANSWER:
-            os.killpg(child.pid, signal.SIGKILL)
-        # Not reaped before the clock is stopped, so that its process id cannot be another's by then.
-        with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        clock.cancel()
-        clock.join()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        with contextlib.suppress(BrokenPipeError):
-            child.stdin.close()
-        child.stdout.close()
-    return answer, child.returncode, stopped.is_set()
+        _seats.release()
 
 
 @contextlib.contextmanager

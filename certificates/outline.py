@@ -8,7 +8,7 @@ cannot be interrupted while they do.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NoReturn
 
 from certificates import der
 from certificates.der import Budget, Node
@@ -19,7 +19,11 @@ MAX_ITERATIONS: Final = 2_000_000
 MAX_ITERATIONS_IN_ALL: Final = 6_000_000
 MAX_SAFES: Final = 20
 MAX_CERTIFICATES: Final = 100
+# An honest one has 1,000 to 5,000; what it says stands in rows and on pages.
+MAX_CERTIFICATE_BYTES: Final = 32 * 1024
 MAX_SCRYPT_MEMORY: Final = 32 * 1024 * 1024
+# N × r × p, which its time grows with: a third of a second. OpenSSL writes 16,384 × 8 × 1.
+MAX_SCRYPT_WORK: Final = 2**20
 MAX_RSA_BITS: Final = 8192
 # PKCS #8 of an RSA key of n bits takes about 4.5 × n / 8 bytes: 4,680 for 8,192 bits. Checking a far larger key takes
 # minutes, and its size shows without the password.
@@ -67,20 +71,10 @@ class Outline:
     def derive(self, iterations: int) -> None:
         """Count one derivation. The count is the true integer of the file: some libraries truncate it to 32 bits."""
         if not 1 <= iterations <= MAX_ITERATIONS:
-            raise Refusal(
-                "limit_exceeded",
-                what="the number of iterations of one key derivation",
-                figure=_figure(iterations),
-                limit=f"1 to {MAX_ITERATIONS:,}",
-            )
+            _refuse("the number of iterations of one key derivation", iterations, f"1 to {MAX_ITERATIONS:,}")
         self.iterations.append(iterations)
         if (total := sum(self.iterations)) > MAX_ITERATIONS_IN_ALL:
-            raise Refusal(
-                "limit_exceeded",
-                what="the number of iterations of all key derivations",
-                figure=f"{total:,}",
-                limit=f"{MAX_ITERATIONS_IN_ALL:,}",
-            )
+            _refuse("the number of iterations of all key derivations", total, f"{MAX_ITERATIONS_IN_ALL:,}")
 
 
 def outline(file: bytes) -> Outline:
@@ -213,16 +207,16 @@ def _read_derivation(algorithm: Node, found: Outline) -> None:
     if kind == _PBKDF2:
         found.derive(parameters.child(1, der.INTEGER, name).integer(name))
     elif kind == _SCRYPT:
-        cost, block, parallel = (parameters.child(i, der.INTEGER, name).integer(name) for i in (1, 2, 3))
+        factors = [parameters.child(i, der.INTEGER, name).integer(name) for i in (1, 2, 3)]
+        for factor in factors:  # Before they are multiplied: they may be as wide as the file.
+            if not 1 <= factor <= MAX_SCRYPT_WORK:
+                _refuse("a factor of one key derivation", factor, f"1 to {MAX_SCRYPT_WORK:,}")
+        cost, block, parallel = factors
         # The library's own sum: p blocks of 128 r bytes, and a table of 128 r (N + 2).
-        memory = 128 * block * (parallel + cost + 2)
-        if min(cost, block, parallel) < 1 or memory > MAX_SCRYPT_MEMORY:
-            raise Refusal(
-                "limit_exceeded",
-                what="the memory of one key derivation in bytes",
-                figure=_figure(memory),
-                limit=f"{MAX_SCRYPT_MEMORY:,}",
-            )
+        if (memory := 128 * block * (parallel + cost + 2)) > MAX_SCRYPT_MEMORY:
+            _refuse("the memory of one key derivation in bytes", memory, f"{MAX_SCRYPT_MEMORY:,}")
+        if (work := cost * block * parallel) > MAX_SCRYPT_WORK:
+            _refuse("the work of one key derivation in blocks", work, f"{MAX_SCRYPT_WORK:,}")
         found.iterations.append(cost)
     else:
         raise Refusal("unsupported_protection", algorithm=kind)
@@ -243,6 +237,10 @@ def _mac(mac: Node, authenticated: bytes, found: Outline) -> Mac:
         return Mac(authenticated, None, digest, salt, 1)
     found.derive(iterations)
     return Mac(authenticated, kind, digest, salt, iterations)
+
+
+def _refuse(what: str, number: int, limit: str) -> NoReturn:
+    raise Refusal("limit_exceeded", what=what, figure=_figure(number), limit=limit)
 
 
 def _figure(number: int) -> str:

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12 as library
 
 from certificates import chain
 from certificates.diagnosis import Refusal
-from certificates.outline import MAX_CERTIFICATES, MAX_RSA_BITS, Outline, outline
+from certificates.outline import MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES, MAX_RSA_BITS, Outline, outline
 
 PrivateKey = (
     rsa.RSAPrivateKey
@@ -83,6 +83,13 @@ def read(file: bytes, password: str) -> Identity:
         )
     if not certificates:
         raise Refusal("no_certificate")
+    if (size := max(len(one.public_bytes(Encoding.DER)) for one in certificates)) > MAX_CERTIFICATE_BYTES:
+        raise Refusal(
+            "limit_exceeded",
+            what="the size of a certificate in bytes",
+            figure=f"{size:,}",
+            limit=f"{MAX_CERTIFICATE_BYTES:,}",
+        )
     if loaded.cert is None:
         raise Refusal("key_certificate_mismatch")
     key = loaded.key

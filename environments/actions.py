@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -19,6 +21,25 @@ from environments.names import checked_name, checked_slug
 from environments.refusals import Refused
 
 
+def take_turns(environment: Environment) -> None:
+    """First in each transaction that changes, or freezes, what an environment is to have: others wait for its end, so
+    that two changes at once come out as one after the other. Pages are not kept waiting. (SQLite lets one write at a
+    time anyway.)"""
+    Environment.objects.select_for_update(no_key=True).values_list("pk").get(pk=environment.pk)
+
+
+@contextmanager
+def refusing_twins(field: str) -> Iterator[None]:
+    """Around the one save that a name may be taken at: of two people at once, the database lets one."""
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError:
+        raise Refused(
+            _("Somebody has just taken this name, or one that is written alike; choose another."), field=field
+        ) from None
+
+
 @transaction.atomic
 def create_application(*, name: str, slug: str = "", by: Any) -> Application:
     """Creates an application whose creator is its first owner."""
@@ -26,7 +47,8 @@ def create_application(*, name: str, slug: str = "", by: Any) -> Application:
     if Application.objects.filter(name__iexact=name, archived_at=None).exists():
         raise Refused(_("There is already an application with this name; choose another."), field="name")
     slug = checked_slug(slug, name=name, taken=set(Application.objects.values_list("slug", flat=True)))
-    application = Application.objects.create(name=name, slug=slug, created_by=str(by))
+    with refusing_twins("name"):
+        application = Application.objects.create(name=name, slug=slug, created_by=str(by))
     if isinstance(by, Person):
         Membership.objects.create(person=by, application=application, role="owner", created_by=str(by))
     trail.record("application.created", by=by, subject=application, slug=slug)
@@ -39,7 +61,8 @@ def rename_application(*, application: Application, name: str, by: Any) -> None:
     if Application.objects.filter(name__iexact=name, archived_at=None).exclude(pk=application.pk).exists():
         raise Refused(_("There is already an application with this name; choose another."), field="name")
     before, application.name = application.name, name
-    application.save(update_fields=["name"])
+    with refusing_twins("name"):
+        application.save(update_fields=["name"])
     trail.record("application.renamed", by=by, subject=application, before=before, after=name)
 
 
@@ -48,6 +71,8 @@ def create_environment(
     *, application: Application, name: str, slug: str = "", production: bool = False, runtime_version: str = "", by: Any
 ) -> Environment:
     name = checked_name(name)
+    # The next position is free for one at a time.
+    Application.objects.select_for_update(no_key=True).values_list("pk").get(pk=application.pk)
     _environment_name_is_free(application, name)
     siblings = Environment.objects.filter(application=application)
     environment = Environment.objects.create(
@@ -74,6 +99,7 @@ def change_environment(
     by: Any,
 ) -> None:
     """Changes name, production mark, runtime version and, where given, the folder that exported paths start with."""
+    take_turns(environment)
     name = checked_name(name)
     if name.lower() != environment.name.lower():
         _environment_name_is_free(environment.application, name)
@@ -87,7 +113,8 @@ def change_environment(
         return
     for field, new in values.items():
         setattr(environment, field, new)
-    environment.save(update_fields=list(changed))
+    with refusing_twins("name"):
+        environment.save(update_fields=list(changed))
     trail.record("environment.changed", by=by, subject=environment, changed=changed)
 
 
@@ -103,7 +130,8 @@ def archive_environment(*, environment: Environment, by: Any) -> None:
 def bring_back_environment(*, environment: Environment, by: Any) -> None:
     _environment_name_is_free(environment.application, environment.name)
     environment.archived_at, environment.archived_by = None, ""
-    environment.save(update_fields=["archived_at", "archived_by"])
+    with refusing_twins("name"):
+        environment.save(update_fields=["archived_at", "archived_by"])
     trail.record("environment.brought-back", by=by, subject=environment)
 
 
@@ -188,7 +216,8 @@ def create_person(
         raise Refused(sentences[0], field={"first_name": "full_name"}.get(field, field)) from None
     password = one_time_password()
     person.set_password(password)
-    person.save()
+    with refusing_twins("username"):
+        person.save()
     trail.record("person.created", by=by, subject=person, username=username, installation_owner=owner)
     return person, password
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -45,12 +47,15 @@ def secret_kept_in(path: Path) -> str:
         return path.read_text().strip()
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Written aside and then linked: of several programs that start at once one wins, and none reads half a secret.
+    descriptor, aside = tempfile.mkstemp(prefix=path.name, dir=path.parent)  # with mode 0600
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        # Another of our programs started at the same moment and made it.
-        return path.read_text().strip()
-    value = secrets.token_urlsafe(50)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(value)
-    return value
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(50))
+            file.flush()
+            os.fsync(descriptor)
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+    finally:
+        Path(aside).unlink()
+    return path.read_text().strip()

@@ -10,6 +10,7 @@ The address is `files:///the/folder` once `register()` was called. Files are 060
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -137,6 +138,9 @@ class Transport(virtual.Transport):
     """What kombu makes a connection of. `BROKER_TRANSPORT_OPTIONS["polling_interval"]` is in seconds."""
 
     Channel = Channel
+    # With an event loop the worker gives each child of its pool a pipe of its own. Without one they share a pipe behind
+    # a lock, and one that is killed while it waits there takes the lock along: no other child ever works again.
+    implements = virtual.Transport.implements.extend(asynchronous=True)
     polling_interval = 0.2
     driver_type = SCHEME
     driver_name = SCHEME
@@ -148,6 +152,15 @@ class Transport(virtual.Transport):
         if not path:
             raise ValueError(f"The queue's address names no folder; write {SCHEME}:///the/folder.")
         self.folder = Path("/" + path)
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        loop.call_repeatedly(self.polling_interval, self._take, connection)
+
+    def _take(self, connection: Any) -> None:
+        """Delivers what may be taken now; the worker says how much that is."""
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self.drain_events(connection, timeout=0)
 
     def driver_version(self) -> str:
         return "1"

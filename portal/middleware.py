@@ -1,4 +1,5 @@
-"""What holds for every page: where it is asked from, its content security policy, one-time passwords, refusals."""
+"""What holds for every page: its number in the logs, where it is asked from, its content security policy, one-time
+passwords, refusals."""
 
 from __future__ import annotations
 
@@ -12,10 +13,31 @@ from django.shortcuts import redirect, render
 from django.urls import resolve, reverse
 
 from environments.access import NotAllowed
+from portal import logs
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 POLICY = "; ".join(" ".join([directive, *sources]) for directive, sources in settings.SECURE_CSP.items())
+
+
+def request_ids(get_response: GetResponse) -> GetResponse:
+    """Every request has a number, which its log lines bear, and which goes back as X-Request-ID.
+
+    Behind our proxy it is the one that the proxy gave, so that its lines and ours can be read together; anybody else's
+    would let a client write another's number, or a text of its own, into our log.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        given = request.META.get("HTTP_X_REQUEST_ID", "") if settings.BEHIND_PROXY else ""
+        number = given if logs.well_formed(given) else logs.new_request_id()
+        request.META[logs.REQUEST_ID] = number
+        # Ended by request_finished (portal/apps.py): Django writes its line about a refusal after all middleware.
+        logs.begin(request_id=number, path=request.path)
+        response = get_response(request)
+        response.headers["X-Request-ID"] = number
+        return response
+
+    return middleware
 
 
 def client_address(get_response: GetResponse) -> GetResponse:
@@ -51,7 +73,7 @@ def content_security_policy(get_response: GetResponse) -> GetResponse:
 
 
 # Where somebody with a one-time password may still go.
-FREE = {"change-password", "sign-out", "healthz"}
+FREE = {"change-password", "sign-out"}
 
 
 def one_time_passwords(get_response: GetResponse) -> GetResponse:
@@ -61,6 +83,9 @@ def one_time_passwords(get_response: GetResponse) -> GetResponse:
         user = request.user
         if user.is_authenticated:
             user.address = request.META.get("REMOTE_ADDR", "")
+            # By number: a name may be a password typed into the wrong field.
+            request.META[logs.USER] = str(user.pk)
+            logs.also(user=str(user.pk))
             if user.must_change_password and resolve(request.path_info).url_name not in FREE:
                 return redirect(f"{reverse('change-password')}")
         return get_response(request)

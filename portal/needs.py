@@ -8,16 +8,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from certificates.models import ClientCertificate, Version
+from certificates.models import EXPIRES_SOON, ClientCertificate, Version
 from environments.access import Right, rights_of
 from environments.models import Environment, Membership
 from portal.templatetags.page import ago, left, moment
 from rollouts.standing import Chip, Standing
 
+# Certificates that the page names; the list of all certificates, sorted by their end, has the rest.
+AT_MOST = 200
 # Lower is worse.
 EXPIRED, FAILED, NOT_RUNNING, NOT_YET_VALID, STOPPED, EXPIRING, WAITING = range(7)
 
@@ -53,15 +55,17 @@ def needs(person: Any, stands: Mapping[UUID, Standing]) -> list[Need]:
     newer = Version.objects.filter(
         certificate=OuterRef("pk"), number__gt=OuterRef("in_use__number"), sealed__isnull=False
     )
-    certificates = (
-        ClientCertificate.objects.filter(
-            environment__in=list(stands), enabled=True, removed_at=None, in_use__isnull=False
-        )
-        .select_related("in_use")
-        .annotate(renewal_ready=Exists(newer))
-    )
     now = timezone.now()
-    for certificate in certificates:
+    listed = ClientCertificate.objects.filter(
+        environment__in=list(stands), enabled=True, removed_at=None, in_use__isnull=False
+    )
+    # Nothing expires that has longer to live; and the count of each environment knows where some are not valid yet.
+    concerned = Q(expires_at__lte=now + EXPIRES_SOON)
+    if early := [pk for pk, stand in stands.items() if stand.comparison.statuses.get("not-yet-valid")]:
+        concerned |= Q(environment__in=early, in_use__not_before__gt=now)
+    certificates = listed.filter(concerned).select_related("in_use").annotate(renewal_ready=Exists(newer))
+    # Sooner is worse, so what a list has no room for is the least of it.
+    for certificate in certificates.order_by("expires_at")[:AT_MOST]:
         environment = stands[certificate.environment_id].environment
         if need := _of_certificate(certificate, environment, rights[environment.pk], now):
             found.append(need)
@@ -103,7 +107,7 @@ def _of_app(stand: Standing, rights: frozenset[Right]) -> Need | None:
         since = stand.destination.observed_at or timezone.now()
         address = environment.get_absolute_url()
         return Need(STOPPED, since, stand.stop_chip, "", environment, clause, address, _("Open"))
-    if stand.changes and Right.APPLY in rights:
+    if stand.count and Right.APPLY in rights:
         address = environment.url("changes")
         return Need(WAITING, timezone.now(), chip, "", environment, "", address, _("View changes"))
     return None

@@ -3,10 +3,9 @@
 import sys
 from pathlib import Path
 
-import dj_database_url
 from django.utils.translation import gettext_lazy as _
 
-from portal import env, file_queue
+from portal import engines, env, file_queue, logs, places
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -31,7 +30,6 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TLS
 SESSION_COOKIE_NAME = "__Host-countersign" if TLS else "countersign"
 CSRF_COOKIE_NAME = "__Host-countersign-csrf" if TLS else "countersign-csrf"
 SECURE_SSL_REDIRECT = TLS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 SECURE_HSTS_SECONDS = 31_536_000 if TLS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = TLS
 # True (or left out, with TLS): every request comes through one proxy of ours, which sets X-Forwarded-Proto and appends
@@ -77,6 +75,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "portal.middleware.request_ids",
+    "portal.health.end_points.end_points",
     "portal.middleware.client_address",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -116,18 +116,10 @@ TEMPLATES = [
 
 # --- Databases --------------------------------------------------------------------------------------------------------
 
-DATABASES = {
-    "default": dj_database_url.parse(
-        env.text("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'countersign.sqlite3'}", conn_max_age=0
-    )
-}
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # IMMEDIATE: a transaction that will write takes the write lock at once, so that it waits instead of failing midway.
-    DATABASES["default"]["OPTIONS"] = {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-    }
+# Limits and engine options: portal/engines.py. SQLite in the data folder, or PostgreSQL.
+DATABASES = {"default": engines.database(env.text("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'countersign.sqlite3'}")}
+# The connections to PostgreSQL that the threads of one web process share, at most; 0 for one of its own a request.
+DATABASE_POOL = engines.pool(env.number("COUNTERSIGN_DATABASE_POOL", 8))
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- The vault --------------------------------------------------------------------------------------------------------
@@ -146,17 +138,16 @@ STORAGES = {
         },
     },
 }
-if bucket := env.text("COUNTERSIGN_VAULT_BUCKET"):
-    STORAGES["vault"] = {
-        "BACKEND": "storages.backends.s3.S3Storage",
-        "OPTIONS": {
-            "bucket_name": bucket,
-            "endpoint_url": env.text("COUNTERSIGN_VAULT_ENDPOINT") or None,
-            "default_acl": None,
-            "file_overwrite": False,
-            "querystring_auth": True,
-        },
-    }
+if _bucket := env.text("COUNTERSIGN_VAULT_BUCKET"):
+    STORAGES["vault"] = engines.bucket(
+        _bucket,
+        endpoint=env.text("COUNTERSIGN_VAULT_ENDPOINT"),
+        region=env.text("COUNTERSIGN_VAULT_REGION"),
+        access_key=env.text("COUNTERSIGN_VAULT_ACCESS_KEY"),
+        secret_key=env.text("COUNTERSIGN_VAULT_SECRET_KEY"),
+        addressing=env.text("COUNTERSIGN_VAULT_ADDRESSING", "auto"),
+        ca=env.text("COUNTERSIGN_VAULT_CA"),
+    )
 
 # An uploaded key never touches the disk in clear: what does not fit in memory is refused (certificates.forms, 1 MiB).
 FILE_UPLOAD_HANDLERS = ["certificates.uploads.BoundedMemoryUploadHandler"]
@@ -166,17 +157,24 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 # --- The queue --------------------------------------------------------------------------------------------------------
 
 # A nudge carries one id. The rows in the database are the truth; a sweep sends again what got lost.
-CELERY_BROKER_URL = env.text("COUNTERSIGN_BROKER_URL") or file_queue.address(DATA_DIR / "queue")
+_broker = engines.broker(
+    env.text("COUNTERSIGN_BROKER_URL") or file_queue.address(DATA_DIR / "queue"), ca=env.text("COUNTERSIGN_BROKER_CA")
+)
+CELERY_BROKER_URL = _broker["BROKER_URL"]
+CELERY_BROKER_TRANSPORT_OPTIONS = _broker["BROKER_TRANSPORT_OPTIONS"]
+CELERY_BROKER_CONNECTION_TIMEOUT = 2
+if "BROKER_USE_SSL" in _broker:
+    CELERY_BROKER_USE_SSL = _broker["BROKER_USE_SSL"]
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_ACKS_LATE = True
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_TIME_LIMIT = 120
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# A worker and a clock wait for their broker, however long it is away.
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 
 # --- Apps that the local-process connector may run --------------------------------------------------------------------
@@ -205,6 +203,9 @@ if SANDBOX:
                 "--trust", str(SANDBOX_DIR / "partner-server-ca.pem"),
             ],
         }  # fmt: skip
+# The places of this server's own apps, out of a JSON file (its shape: portal/places.py).
+if _places := env.text("COUNTERSIGN_PLACES"):
+    LOCAL_PROCESSES |= places.read(_places, APPS_DIR)
 
 # --- Accounts ---------------------------------------------------------------------------------------------------------
 
@@ -232,16 +233,5 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 
 # --- Logs -------------------------------------------------------------------------------------------------------------
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": env.text("COUNTERSIGN_LOG_LEVEL", "INFO")},
-    "loggers": {
-        "django": {"handlers": [], "level": "INFO"},
-        # At INFO they write a line for every task, and a sweep every three seconds tells nobody anything.
-        "celery.app.trace": {"level": "WARNING"},
-        "celery.worker.strategy": {"level": "WARNING"},
-    },
-}
+# Words for people, or a JSON object a line for programs that collect logs. What stands in a line: portal/logs.py.
+LOGGING = logs.configuration(env.text("COUNTERSIGN_LOG_FORMAT", "line"), env.text("COUNTERSIGN_LOG_LEVEL", "INFO"))

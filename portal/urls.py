@@ -1,18 +1,24 @@
-"""Every address of the portal. Routes follow the words: `/apps/<application>/<environment>/…`."""
+"""Every address of the portal but /healthz and /readyz (portal/health/end_points.py). Routes follow the words:
+`/apps/<application>/<environment>/…`."""
 
 from __future__ import annotations
 
 from django.urls import include, path
 
+from certificates.views import network
 from portal import audit_log, auth, views
-from portal.health import healthz
+from portal.health import page as health
 
 urlpatterns = [
-    path("healthz", healthz, name="healthz"),
     path("sign-in/", auth.sign_in, name="sign-in"),
     path("sign-out/", auth.sign_out, name="sign-out"),
     path("change-password/", auth.change_password, name="change-password"),
+    path("health/", health.health, name="health"),
+    path("health/parts/", health.health_parts, name="health-parts"),
+    path("health/operations/", health.operations, name="operations"),
     path("audit/", audit_log.audit_log, name="audit-log"),
+    path("certificates/", network.all_certificates, name="all-certificates"),
+    path("certificates.csv", network.all_certificates_csv, name="all-certificates-csv"),
     path("", views.home, name="home"),
     path("", include("environments.urls")),
     path("apps/<slug:app>/", views.application, name="application"),

@@ -38,7 +38,7 @@ class Row:
 
     @property
     def next_to_expire(self) -> Version | None:
-        return min(self.standing.versions, key=lambda version: version.not_after, default=None)
+        return self.standing.comparison.next_to_expire
 
 
 def rows(found: Iterable[Environment]) -> list[Row]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -15,11 +17,12 @@ from celery import current_app
 from django.conf import settings
 from django.contrib.auth.hashers import check_password
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Max
+from django.db.models import F, Max, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit import trail
+from audit.actors import PORTAL
 from certificates import actions as certificates
 from certificates import content as contents
 from certificates import current
@@ -29,15 +32,18 @@ from environments import actions as environments
 from environments.attempts import TooManyAttempts, paused
 from environments.models import Environment, Person
 from environments.refusals import Refused
-from rollouts import exporters, moves, unseal
+from rollouts import exporters, unseal, watching
 from rollouts.changes import Change, changes, nothing
-from rollouts.connectors import ConnectorError
-from rollouts.models import Destination, Revision, RevisionEntry, Rollout
-from rollouts.states import ACTIVE, CANCELLABLE, Kind
+from rollouts.connectors import ConnectorError, Observation
+from rollouts.models import Destination, Revision, RevisionEntry, Rollout, Step
+from rollouts.states import ACTIVE, CANCELLABLE, FINAL, Kind
 from vault import safe
 from vault.errors import VaultError
 
 log = logging.getLogger(__name__)
+
+# For how long after a rollout's end one of its calls may still come late.
+LATE = timedelta(days=1)
 
 
 # --- What is not running ----------------------------------------------------------------------------------------------
@@ -75,6 +81,7 @@ def use_place(*, environment: Environment, place: str, by: Any) -> Destination:
     # What cannot be reached is taken for running: claiming that an app is stopped needs to have been seen.
     destination.wanted_running = seen.status != "stopped"
     with transaction.atomic():
+        environments.take_turns(environment)
         # Looking took its time; others may have been quicker.
         before = _may_be_placed(environment, place, by)
         leaving = Destination.objects.filter(place=place).exclude(environment=environment).first()
@@ -89,7 +96,7 @@ def use_place(*, environment: Environment, place: str, by: Any) -> Destination:
                 destination.save(force_insert=True)
         except IntegrityError:
             raise Refused(_("Somebody else has just taken this place; choose another."), field="place") from None
-        moves.note_observation(destination, seen)
+        watching.note_observation(destination, seen)
         environment.base_folder = str(Path(str(known["folder"])) / "current")
         environment.save(update_fields=["base_folder"])
         trail.record("environment.placed", by=by, subject=environment, place=place, observed=seen.status)
@@ -151,6 +158,7 @@ def apply(
     """
     reason = _reason(reason)
     with transaction.atomic():
+        environments.take_turns(environment)
         destination = _destination(environment)
         wanted, found = pending(environment)
         if wanted.digest != shown:
@@ -213,6 +221,7 @@ def roll_back(*, environment: Environment, revision: Revision, reason: str, tick
     """Makes an earlier revision run again. The wanted content stays; what differs then waits as changes."""
     reason = _reason(reason)
     with transaction.atomic():
+        environments.take_turns(environment)
         destination = _destination(environment)
         if destination.running_id == revision.pk:
             raise Refused(_("Revision %(n)d is running already.") % {"n": revision.number})
@@ -274,6 +283,34 @@ def _without_delivery(environment: Environment, kind: Kind, reason: str, by: Any
     return rollout
 
 
+def make_good(destination: Destination, seen: Observation) -> Rollout | None:
+    """Puts right what a worker that was held up did after others had gone on: an app that ought to run and was stopped
+    late is started again, and the other way round. An app that ended by itself is nobody's late call; it is left alone.
+
+    Late is a stop or start whose outcome came after its rollout's end, or is still open (its worker may yet make it).
+    """
+    down = destination.wanted_running and seen.status == "stopped"
+    up = not destination.wanted_running and bool(seen.incarnation)
+    if not (down or up):
+        return None
+    late = Step.objects.filter(
+        rollout__environment=destination.environment_id,
+        rollout__state__in=FINAL,
+        rollout__finished_at__gt=timezone.now() - LATE,
+        call="stop" if down else "start",
+    ).filter(Q(outcome="") | Q(ended_at__gt=F("rollout__finished_at"), outcome="ok"))
+    with transaction.atomic():
+        if not late.update(outcome="warn", result=_("came too late, and is made good")):
+            return None
+        reason = _("A worker that was held up called the app late.")
+        kind = Kind.START if down else Kind.STOP
+        rollout = _request(
+            destination, kind, revision=destination.running, start_after=down, reason=reason, ticket="", by=PORTAL
+        )
+        trail.record("rollout.requested", by=PORTAL, subject=rollout, kind=str(kind), reason=reason)
+    return rollout
+
+
 def _request(
     destination: Destination,
     kind: Kind,
@@ -285,6 +322,10 @@ def _request(
     by: Any,
 ) -> Rollout:
     delivers = kind in (Kind.APPLY, Kind.ROLL_BACK)
+    busy = Refused(_("Something is already being applied, stopped or started here; wait for it to end."))
+    # Looked for beforehand: while a worker is ending one, the constraint would wait for that worker, and it for us.
+    if Rollout.objects.filter(environment=destination.environment_id, state__in=ACTIVE).exists():
+        raise busy
     try:
         with transaction.atomic():
             rollout = Rollout.objects.create(
@@ -301,7 +342,7 @@ def _request(
             )
     except IntegrityError:
         # one_active_rollout_per_environment
-        raise Refused(_("Something is already being applied, stopped or started here; wait for it to end.")) from None
+        raise busy from None
     transaction.on_commit(partial(nudge, rollout.pk))
     return rollout
 
@@ -344,6 +385,7 @@ def _destination(environment: Environment) -> Destination:
 def archive(*, environment: Environment, by: Any) -> None:
     """Takes an environment off the lists, unless something is under way; what runs there goes on running."""
     with transaction.atomic():
+        environments.take_turns(environment)
         Destination.objects.select_for_update().filter(environment=environment).first()
         if active_rollout(environment) is not None:
             raise Refused(_("Something is being applied, stopped or started here; wait for it to end, then archive."))
@@ -365,6 +407,7 @@ def _reason(text: str) -> str:
 def undo_changes(*, environment: Environment, shown: str, by: Any) -> None:
     """Puts the page back to what runs. `shown` is the digest that the person saw."""
     with transaction.atomic():
+        environments.take_turns(environment)
         wanted, found = pending(environment)
         if wanted.digest != shown:
             raise MovedOn(_("Somebody changed something meanwhile; look at the changes once more."))
@@ -426,8 +469,20 @@ def export_to_download(
 # --- Nudging ----------------------------------------------------------------------------------------------------------
 
 
+# Seconds that a person waits for a queue that does not answer.
+NUDGE_LIMIT = 1.5
+
+
 def nudge(rollout_id: UUID) -> None:
-    """Tells a worker, by name, that there is something to do. The queue may be down: the sweep says it again."""
+    """Tells a worker that there is something to do. The queue may be down, or hang: the sweep says it again."""
+    # A thread, because a name that does not resolve or a peer that stands still keeps to no client's time limit. With
+    # this thread's context, so that the worker's lines bear the number of the request that asks.
+    telling = threading.Thread(target=contextvars.copy_context().run, args=(_tell, rollout_id), daemon=True)
+    telling.start()
+    telling.join(NUDGE_LIMIT)
+
+
+def _tell(rollout_id: UUID) -> None:
     try:
         current_app.send_task("rollouts.advance", args=[str(rollout_id)], ignore_result=True)
     except Exception:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -39,9 +39,22 @@ class Author:
 
     name: str
     at: datetime
+    person: str = ""  # their id, where it was a person
+
+
+def for_reader(name: str, person: str, reader: Any) -> str:
+    return _("you") if person and person == str(reader.pk) else name
 
 
 def of_changes(environment: Environment, destination: Destination | None, reader: Any) -> dict[tuple[str, str], Author]:
+    """(what, key) of a change → who did it last, as the reader reads it. One query."""
+    who = known(environment, destination)
+    return {
+        about: replace(author, name=for_reader(author.name, author.person, reader)) for about, author in who.items()
+    }
+
+
+def known(environment: Environment, destination: Destination | None) -> dict[tuple[str, str], Author]:
     """(what, key) of a change → who did it last. Events since the running revision was frozen, newest first."""
     events = Event.objects.filter(environment_id=str(environment.pk), action__in=[*ABOUT, *OTHERS], refused=False)
     if destination is not None and destination.running is not None:
@@ -50,17 +63,18 @@ def of_changes(environment: Environment, destination: Destination | None, reader
     for event in events.order_by("-id")[:500].values("action", "actor", "actor_id", "at", "body"):
         if event["action"] == "changes.undone":
             break  # nothing that differs now is older
-        name = _("you") if event["actor_id"] == str(reader.pk) else event["actor"]
         for about in _about(event["action"], json.loads(event["body"])["details"]):
-            who.setdefault(about, Author(name, event["at"]))
+            who.setdefault(about, Author(event["actor"], event["at"], event["actor_id"]))
     return who
 
 
 def of_change(change: Change, who: dict[tuple[str, str], Author]) -> Author | None:
-    """A pin that went because its certificate was disabled or removed is the deed of whoever did that."""
-    return who.get((change.what, change.key)) or (
-        who.get(("certificate", change.before)) if change.what == "pin" and change.before else None
-    )
+    return of(change.what, change.key, change.before if change.what == "pin" else None, who)
+
+
+def of(what: str, key: str, sent: str | None, who: dict[tuple[str, str], Author]) -> Author | None:
+    """A pin that went because the certificate that it sent was disabled or removed is the deed of whoever did that."""
+    return who.get((what, key)) or (who.get(("certificate", sent)) if sent else None)
 
 
 def _about(action: str, details: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -69,6 +83,8 @@ def _about(action: str, details: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield from (("setting", name) for name in details.get("changed", {}) if name in SETTINGS)
         case "environment.placed":
             yield "setting", "base_folder"
+        case "certificate.renewed" if not details.get("with_next_apply", True):
+            return  # kept ready: nothing differs by it
         case _:
             what, detail = ABOUT[action]
             yield what, details.get(detail, "") if detail else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -21,6 +23,9 @@ SETTING_WORDS = {
     "profile": gettext_lazy("Profile"),
     "base_folder": gettext_lazy("Base folder"),
 }
+
+# Of two long orders, only where they differ, and this many of it.
+MOVED_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,11 @@ class Line:
 def lines(
     environment: Environment, found: Iterable[Change], who: Mapping[tuple[str, str], Author] | None = None
 ) -> list[Line]:
-    """The changes in words, in their order. Two queries, whatever their number."""
+    """The changes in words, in their order. Three queries, whatever their number."""
     found = tuple(found)
     if not found:
         return []
-    names, out = _listed(environment)
+    names, out = _names(environment, found), left_out([environment])[environment.pk]
     prints = {p for c in found if c.what == "certificate" for p in (c.before, c.after) if p}
     listed = Version.objects.filter(certificate__environment=environment, sha256__in=prints).select_related(
         "certificate"
@@ -73,25 +78,44 @@ def lines(
     ]
 
 
-def left_out(environment: Environment) -> set[tuple[str, str]]:
-    """What is listed and yet not delivered, as (what, key): disabled certificates by slug, their pins by key."""
-    return _listed(environment)[1]
+def left_out(environments: Iterable[Environment]) -> dict[UUID, set[tuple[str, str]]]:
+    """What is listed and yet not delivered, as (what, key): disabled certificates by slug, their pins by key. By the
+    environment's id, in one query."""
+    out: dict[UUID, set[tuple[str, str]]] = defaultdict(set)
+    disabled = ClientCertificate.objects.filter(environment__in=list(environments), enabled=False, removed_at=None)
+    for environment, slug, pin in disabled.order_by().values_list("environment", "slug", "pins__key"):
+        out[environment].add(("certificate", slug))
+        if pin is not None:
+            out[environment].add(("pin", pin))
+    return out
 
 
-def _listed(environment: Environment) -> tuple[dict[str, str], set[tuple[str, str]]]:
-    """The names of all certificates by slug, and what is left out of what runs next. One query."""
-    certificates = ClientCertificate.objects.filter(environment=environment)
-    names: dict[str, str] = {}
-    out: set[tuple[str, str]] = set()
-    for slug, name, enabled, removed_at, pin in certificates.values_list(
-        "slug", "name", "enabled", "removed_at", "pins__key"
-    ):
-        names[slug] = name
-        if not enabled and removed_at is None:
-            out.add(("certificate", slug))
-            if pin is not None:
-                out.add(("pin", pin))
-    return names, out
+def _names(environment: Environment, found: Iterable[Change]) -> dict[str, str]:
+    """The names, by slug, of the certificates that these changes speak of."""
+    slugs: set[str] = set()
+    for change in found:
+        match change.what:
+            case "certificate":
+                slugs.add(change.key)
+            case "pin":
+                slugs |= {slug for slug in (change.before, change.after) if slug}
+            case "order":
+                slugs |= {slug for side in _moved(change) for slug in side}
+    listed = ClientCertificate.objects.filter(environment=environment, slug__in=slugs)
+    return dict(listed.order_by().values_list("slug", "name"))
+
+
+def _moved(change: Change) -> tuple[list[str], list[str]]:
+    """The two orders without what stands at the same place at their beginnings and ends; at most MOVED_SHOWN of each,
+    and an empty one for the rest."""
+    before, after = ((text or "").split(",") for text in (change.before, change.after))
+    first = next((n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), 0)
+    last = next((n for n, (a, b) in enumerate(zip(before[::-1], after[::-1], strict=False)) if a != b), 0)
+    if len(before) <= MOVED_SHOWN:
+        return before, after
+    middles = (side[first : len(side) - last] for side in (before, after))
+    before, after = (side if len(side) <= MOVED_SHOWN else [*side[:MOVED_SHOWN], ""] for side in middles)
+    return (["", *before] if first else before), (["", *after] if first else after)
 
 
 def _line(
@@ -113,8 +137,7 @@ def _line(
             return Line(change, change.key, kinds, sent(change.before, names), sent(change.after, names), author)
         case "order":
             before, after = (
-                Side(", ".join(names.get(slug, slug) for slug in (text or "").split(",")))
-                for text in (change.before, change.after)
+                Side(", ".join(names.get(slug, slug) if slug else "…" for slug in side)) for side in _moved(change)
             )
             return Line(change, _("Order of certificates"), "", before, after, author)
         case "setting":

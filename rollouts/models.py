@@ -121,9 +121,10 @@ class Destination(models.Model):
     def address(self) -> str:
         return str(self.settings.get("address", ""))
 
-    def connect(self) -> Connector:
-        """Raises rollouts.connectors.ConnectorError where the server's settings do not know the place."""
-        return connect(self.connector, self.settings)
+    def connect(self, order: int = 0) -> Connector:
+        """`order`: the fencing number of a rollout's holder. Raises rollouts.connectors.ConnectorError where the
+        server's settings do not know the place."""
+        return connect(self.connector, self.settings, order)
 
 
 class Rollout(models.Model):
@@ -155,8 +156,9 @@ class Rollout(models.Model):
     phase = models.CharField(max_length=20, blank=True)
     stopped_at = models.DateTimeField(null=True)
     running_at = models.DateTimeField(null=True)
-    # One worker per move: who holds it until when, under which fencing number.
-    fence = models.PositiveIntegerField(default=0)
+    # One worker per move: who holds it until when, under which fencing number (0 before the first).
+    fence = models.PositiveBigIntegerField(default=0)
+    holder = models.CharField(max_length=100, blank=True, default="", db_default="")
     lease_until = models.DateTimeField(null=True)
     nudged_at = models.DateTimeField(null=True)
 
@@ -212,7 +214,9 @@ class Step(models.Model):
 
     rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="steps")
     state = models.CharField(max_length=20)
-    fence = models.PositiveIntegerField()
+    fence = models.PositiveBigIntegerField()
+    # Which of its state's calls to the outside this line is about (rollouts.states); "" for a remark
+    call = models.CharField(max_length=20, blank=True, default="", db_default="")
     text = models.TextField()
     # "" while the call is under way; then ok, warn or failed
     outcome = models.CharField(max_length=10, blank=True)
@@ -229,9 +233,14 @@ class Step(models.Model):
 
 
 class Pulse(models.Model):
-    """When a worker last showed itself; a page says “waits for a worker” by it."""
+    """When a worker or the clock last showed itself, one row each (rollouts/pulses.py); pages say by it what waits."""
 
-    name = models.CharField(max_length=40, primary_key=True)
+    name = models.CharField(max_length=120, primary_key=True)
+    # worker or clock; sweep or tidy for when that was last done, by whomever
+    kind = models.CharField(max_length=20, blank=True, default="", db_default="")
+    host = models.CharField(max_length=64, blank=True, default="", db_default="")
+    pid = models.PositiveBigIntegerField(default=0, db_default=0)
+    since = models.DateTimeField(null=True)
     at = models.DateTimeField()
 
     def __str__(self) -> str:

@@ -1,23 +1,27 @@
-"""How environments stand: the two chips, the changes, the evidence. A constant number of queries for any number."""
+"""How environments stand: the two chips, the changes, the evidence. A constant number of queries for any number of
+environments, and for any number of certificates in them (rollouts.comparisons)."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
 from uuid import UUID
 
-from django.db.models import OuterRef, Subquery
+from django.db.models import Max, OuterRef, Subquery
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from certificates import current
 from certificates.content import Content
-from certificates.models import ClientCertificate, Version
+from certificates.models import Comparison
 from environments.models import Environment
-from rollouts.changes import Change, changes, nothing
+from rollouts import authors
+from rollouts.changes import Change
+from rollouts.comparisons import Compared, compared, comparisons, keep
 from rollouts.models import Destination, Pulse, Rollout
 from rollouts.states import ACTIVE
 
@@ -38,13 +42,62 @@ class Standing:
     """Everything that the frame around an environment's pages shows."""
 
     environment: Environment
-    wanted: Content
-    running: Content
-    changes: tuple[Change, ...]
+    comparison: Comparison
     destination: Destination | None
     active: Rollout | None = None
     last: Rollout | None = None
-    versions: list[Version] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """The number of changes that are not running."""
+        return self.comparison.changes
+
+    @cached_property
+    def whole(self) -> Compared:
+        """Both contents and every change, read from the rows: for pages that list them. Takes as long as there are
+        certificates."""
+        return compared(self.environment, self.destination.running if self.destination else None)
+
+    @property
+    def wanted(self) -> Content:
+        return self.whole.wanted
+
+    @property
+    def running(self) -> Content:
+        return self.whole.running
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        return self.whole.changes
+
+    def mark(self, what: str, key: str) -> str:
+        """`new`, `changed`, `gone`, `out` (left out) of one slug, pin, setting; "" for what is no change."""
+        return str(self.marked.marks.get(what, {}).get(key, ""))
+
+    @cached_property
+    def marked(self) -> Comparison:
+        """The comparison with what names each change, which only some pages need."""
+        if deferred := self.comparison.get_deferred_fields():
+            self.comparison.refresh_from_db(fields=deferred)
+        return self.comparison
+
+    def named(self, reader: Any) -> list[tuple[str, str, str, int]]:
+        """The changes by kind, mark and who made them, as (what, mark, author or "", number)."""
+        if self.comparison.named is None:
+            self.comparison.named = self._named()
+            keep([self.comparison], ["named"])
+        named = self.comparison.named
+        return [(what, mark, authors.for_reader(who, pk, reader), n) for what, mark, who, pk, n in named]
+
+    def _named(self) -> list[tuple[str, str, str, str, int]]:
+        who = authors.known(self.environment, self.destination)
+        counted: Counter[tuple[str, str, str, str]] = Counter()
+        for what, marks in self.marked.marks.items():
+            for key, mark in marks.items():
+                sent = self.marked.gone_pins[key][1] if (what, mark) in (("pin", "gone"), ("pin", "out")) else None
+                author = authors.of(what, key, sent, who)
+                counted[what, mark, author.name if author else "", author.person if author else ""] += 1
+        return [(*key, n) for key, n in counted.items()]
 
     @property
     def can_apply(self) -> bool:
@@ -71,7 +124,7 @@ class Standing:
 
     @property
     def blocked(self) -> bool:
-        return self.destination is not None and self.destination.blocked_digest == self.wanted.digest
+        return self.destination is not None and self.destination.blocked_digest == self.comparison.digest
 
     @property
     def changed_outside(self) -> bool:
@@ -87,7 +140,7 @@ class Standing:
 
     @property
     def configuration(self) -> Chip:
-        d, count = self.destination, len(self.changes)
+        d, count = self.destination, self.count
         if self.active is not None:
             return Chip(WORDS_OF_KIND[self.active.kind](), "info", "progress")
         if d is None:
@@ -122,19 +175,13 @@ class Standing:
 
     @property
     def certificates(self) -> Chip:
-        now = timezone.now()
-        statuses = [version.status(now) for version in self.versions]
         for status, words in CERTIFICATE_WORDS.items():
-            if n := statuses.count(status):
+            if n := self.comparison.statuses.get(status):
                 tone = "bad" if status in ("expired", "not-yet-valid") else "warn"
                 return Chip(words(n), tone, "alert" if tone == "bad" else "clock")
-        if not statuses:
+        if not self.comparison.statuses:
             return Chip(_("No certificates"), "plain", "circle")
         return Chip(_("Certificates OK"), "good", "check")
-
-    @property
-    def next_expiry(self) -> datetime | None:
-        return min((v.not_after for v in self.versions), default=None)
 
 
 WORDS_OF_KIND = {
@@ -157,44 +204,30 @@ def standing(environment: Environment) -> Standing:
 
 
 def standings(environments: Iterable[Environment]) -> dict[UUID, Standing]:
-    """The standing of each environment, by its id, in seven queries."""
+    """The standing of each environment, by its id, in five queries, and a few more where something has changed."""
     environments = list(environments)
-    wanted = current.contents(environments)
+    # The content of a revision is as long as there are certificates; who needs it, loads it.
     destinations = {
         d.environment_id: d
-        for d in Destination.objects.filter(environment__in=environments).select_related("running", "bundle")
+        for d in Destination.objects.filter(environment__in=environments)
+        .select_related("running", "bundle")
+        .defer("running__content")
     }
     newest = (
         Rollout.objects.filter(environment=OuterRef("environment")).exclude(state="cancelled").order_by("-created_at")
     )
     last = {
         r.environment_id: r
-        for r in Rollout.objects.filter(
-            environment__in=environments, pk=Subquery(newest.values("pk")[:1])
-        ).select_related("previous", "revision")
+        for r in Rollout.objects.filter(environment__in=environments, pk=Subquery(newest.values("pk")[:1]))
+        .select_related("previous", "revision")
+        .defer("previous__content", "revision__content")
     }
     active = {r.environment_id: r for r in Rollout.objects.filter(environment__in=environments, state__in=ACTIVE)}
-    versions: dict[UUID, list[Version]] = defaultdict(list)
-    for certificate in ClientCertificate.objects.filter(
-        environment__in=environments, enabled=True, removed_at=None, in_use__isnull=False
-    ).select_related("in_use"):
-        assert certificate.in_use is not None
-        versions[certificate.environment_id].append(certificate.in_use)
+    found = comparisons(environments, {pk: destination.running_id for pk, destination in destinations.items()})
     stands = {}
     for environment in environments:
         pk = environment.pk
-        destination = destinations.get(pk)
-        running = destination.running.frozen if destination and destination.running else nothing(wanted[pk])
-        stands[pk] = Standing(
-            environment=environment,
-            wanted=wanted[pk],
-            running=running,
-            changes=changes(running, wanted[pk]),
-            destination=destination,
-            active=active.get(pk),
-            last=last.get(pk),
-            versions=versions[pk],
-        )
+        stands[pk] = Standing(environment, found[pk], destinations.get(pk), active.get(pk), last.get(pk))
         for known in (stands[pk].destination, stands[pk].active, stands[pk].last):
             if known is not None:
                 known.environment = environment
@@ -206,7 +239,7 @@ def why_blocked(stand: Standing) -> Rollout | None:
     if not stand.blocked:
         return None
     failed = stand.environment.rollouts.filter(state__in=("rolled_back", "needs_help"))
-    rollout = failed.filter(revision__digest=stand.wanted.digest).first()
+    rollout = failed.filter(revision__digest=stand.comparison.digest).first()
     if rollout is not None:
         rollout.environment = stand.environment
     return rollout
@@ -214,8 +247,12 @@ def why_blocked(stand: Standing) -> Rollout | None:
 
 def worker_is_silent() -> bool:
     """No worker has shown itself lately, so that what was asked for waits for one."""
-    seen = Pulse.objects.filter(name="worker").first()
-    return seen is None or timezone.now() - seen.at > WORKER_SILENT
+    return silent_since(Pulse.objects.filter(kind="worker").aggregate(last=Max("at"))["last"])
+
+
+def silent_since(seen: datetime | None) -> bool:
+    """Whether this is too long ago for the last that was seen of any worker."""
+    return seen is None or timezone.now() - seen > WORKER_SILENT
 
 
 def usual_downtime(environment: Environment) -> list[int]:

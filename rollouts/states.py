@@ -28,6 +28,11 @@ class Proof(StrEnum):
     STOPPED = "stopped"  # observed not to run
 
 
+# The moments around one call to the outside, at each of which a worker may die: the intent is committed before the
+# call, the outcome after it.
+MOMENTS = ("before-intent", "after-intent", "after-call", "after-outcome")
+
+
 @dataclass(frozen=True)
 class State:
     """`then` are the states that may follow; `overdue` is the one among them that follows `timeout` seconds."""
@@ -38,6 +43,8 @@ class State:
     timeout: int = 0
     # The states in which the rollout holds its environment's one place (waiting and final ones do not).
     active: bool = True
+    # The calls to the outside that its move makes, to the platform or to the vault.
+    calls: tuple[str, ...] = ()
 
     @property
     def final(self) -> bool:
@@ -50,14 +57,39 @@ STATES = {
     state.name: state
     for state in (
         State("waiting", ("requested", "cancelled"), "cancelled", 7 * DAY, active=False),
-        State("requested", ("exporting", "stopping", "starting", "refused", "cancelled"), "cancelled", DAY),
-        State("exporting", ("checking", "refused"), "refused", 600),
-        State("checking", ("delivering", "refused"), "refused", 600),
-        State("delivering", ("refused", "stopping", "starting", "verified", "rolling_back"), "rolling_back", 600),
-        State("stopping", ("starting", "verifying", "verified", "refused", "rolling_back"), "rolling_back", 600),
-        State("starting", ("verifying", "rolling_back"), "rolling_back", 600),
-        State("verifying", ("verified", "rolling_back"), "rolling_back", 120),
-        State("rolling_back", ("rolled_back", "needs_help"), "needs_help", 900),
+        State(
+            "requested",
+            ("exporting", "stopping", "starting", "refused", "cancelled"),
+            "cancelled",
+            DAY,
+            calls=("observe",),
+        ),
+        State("exporting", ("checking", "refused"), "refused", 600, calls=("export",)),
+        State("checking", ("delivering", "refused"), "refused", 600, calls=("open", "check")),
+        State(
+            "delivering",
+            ("refused", "stopping", "starting", "verified", "rolling_back"),
+            "rolling_back",
+            600,
+            calls=("deliver",),
+        ),
+        # The start that follows our own stop belongs to the same move.
+        State(
+            "stopping",
+            ("starting", "verifying", "verified", "refused", "rolling_back"),
+            "rolling_back",
+            600,
+            calls=("stop", "start"),
+        ),
+        State("starting", ("verifying", "rolling_back"), "rolling_back", 600, calls=("start",)),
+        State("verifying", ("verified", "rolling_back"), "rolling_back", 120, calls=("observe",)),
+        State(
+            "rolling_back",
+            ("rolled_back", "needs_help"),
+            "needs_help",
+            900,
+            calls=("deliver", "stop", "start", "observe"),
+        ),
         State("verified", active=False),
         State("refused", active=False),
         State("rolled_back", active=False),
@@ -84,9 +116,30 @@ STAGES: dict[str, tuple[str, ...]] = {
 PHASES = ("deliver", "stop", "start", "verify")
 
 
+@dataclass(frozen=True)
+class KillPoint:
+    """One boundary of one move: where a worker may die, and the rollout must end well all the same."""
+
+    state: str
+    call: str
+    moment: str
+
+    def __str__(self) -> str:
+        return f"{self.state}.{self.call}.{self.moment}"
+
+
+def kill_points(states: dict[str, State]) -> tuple[KillPoint, ...]:
+    """All of them, in the order of the states: a new state, or a new call of one, brings its own along."""
+    return tuple(
+        KillPoint(state.name, call, moment) for state in states.values() for call in state.calls for moment in MOMENTS
+    )
+
+
 def check(states: dict[str, State]) -> None:
-    """Raises ValueError for a state that is unknown, cannot be reached, cannot end, or could hang."""
+    """Raises ValueError for a state that is unknown, cannot be reached, cannot end, could hang, or does nothing."""
     for state in states.values():
+        if state.active != bool(state.calls):
+            raise ValueError(f"{state.name} must name the calls of its move, if it has one")
         if unknown := set(state.then) - set(states):
             raise ValueError(f"{state.name} leads to unknown states: {unknown}")
         if not state.final and (state.timeout <= 0 or state.overdue not in state.then):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from datetime import timedelta
 from uuid import UUID
@@ -10,9 +11,10 @@ from celery import shared_task
 from django.db.models import F, Q
 from django.utils import timezone
 
-from rollouts import actions, moves
+from environments.refusals import Refused
+from rollouts import actions, holding, moves, pulses, watching
 from rollouts.connectors import ConnectorError, Observation
-from rollouts.models import Destination, Pulse, Rollout
+from rollouts.models import Destination, Rollout
 from rollouts.states import ACTIVE
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ OBSERVE_EVERY = timedelta(seconds=15)
 
 @shared_task(name="rollouts.advance")
 def advance(rollout_id: str) -> None:
-    pulse("worker")
+    pulses.pulse(pulses.WORKER)
     if moves.advance(rollout_id):
         actions.nudge(UUID(rollout_id))
 
@@ -32,7 +34,9 @@ def advance(rollout_id: str) -> None:
 @shared_task(name="rollouts.sweep")
 def sweep() -> None:
     """Nudges whatever no living worker holds, and looks after apps that nobody is rolling out to."""
-    pulse("worker")
+    pulses.pulse(pulses.WORKER)
+    for rollout_id in holding.free_from_the_dead():
+        actions.nudge(rollout_id)
     now = timezone.now()
     forgotten = Rollout.objects.filter(state__in=ACTIVE).filter(
         Q(lease_until=None, state_since__lt=now - NUDGE_AGAIN) | Q(lease_until__lt=now)
@@ -52,14 +56,15 @@ def sweep() -> None:
             # One app that cannot be looked at must not keep the others from being looked after.
             log.exception("%s could not be observed", destination)
             seen = Observation("unreachable", destination.observed_incarnation, None, "The portal's log says why.")
-        moves.note_observation(destination, seen)
+        watching.note_observation(destination, seen)
+        with contextlib.suppress(Refused):  # somebody has just asked for something else
+            actions.make_good(destination, seen)
+    pulses.pulse(pulses.SWEEP)
 
 
 @shared_task(name="rollouts.tidy")
 def tidy() -> None:
-    """Removes expired drafts, and ciphertexts that no row knows."""
+    """Removes expired drafts, ciphertexts that no row knows, and the signs of life of those who are gone."""
     actions.tidy()
-
-
-def pulse(name: str) -> None:
-    Pulse.objects.update_or_create(name=name, defaults={"at": timezone.now()})
+    pulses.tidy()
+    pulses.pulse(pulses.TIDY)

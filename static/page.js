@@ -62,6 +62,10 @@ window.addEventListener("load", () => setTimeout(() => {
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent);
 });
+// A page that nobody sees does not ask how things are; it goes on when it is looked at again.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (document.hidden && event.target.closest("[data-rests]")) event.preventDefault();
+});
 // A log follows its end until somebody scrolls up.
 document.addEventListener("htmx:beforeSwap", () => {
   const log = document.querySelector("[data-follow]");

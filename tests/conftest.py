@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,21 @@ collect_ignore = [] if CORPUS.is_dir() else ["certificates/test_corpus.py"]
 
 
 def pytest_report_header() -> str:
-    return f"corpus: {'with' if CORPUS.is_dir() else 'WITHOUT'} the folder of known PKCS #12 files"
+    corpus = "with" if CORPUS.is_dir() else "WITHOUT"
+    return f"engines: {os.environ['COUNTERSIGN_TEST_ENGINES']}, corpus: {corpus} the folder of known PKCS #12 files"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On the other engines (tests/settings.py), only what asks the database by itself: no other test differs."""
+    if os.environ["COUNTERSIGN_TEST_ENGINES"] == "others":
+        asking = [item for item in items if _asks_the_database(item) and not item.get_closest_marker("corpus")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in asking])
+        items[:] = asking
+
+
+def _asks_the_database(item: pytest.Item) -> bool:
+    fixtures = {"db", "transactional_db", "django_db_setup"}
+    return item.get_closest_marker("django_db") is not None or bool(fixtures & set(getattr(item, "fixturenames", ())))
 
 
 def _no_skipping(report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -74,6 +90,28 @@ def owner(db: None) -> Person:
     from environments.models import Person
 
     return Person.objects.create_user("grace", password=PASSWORD, first_name="Grace", is_superuser=True, is_staff=True)
+
+
+@pytest.fixture
+def nobody_writes() -> Callable[[], AbstractContextManager[None]]:
+    """Holds the whole database, so that whoever writes waits; reading goes on. For a thread, too."""
+    from django.db import connection
+
+    @contextmanager
+    def hold() -> Iterator[None]:
+        if connection.vendor == "sqlite":
+            with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                yield
+                other.execute("ROLLBACK")
+        else:
+            with closing(connection.copy()) as other, other.cursor() as cursor:
+                tables = ", ".join(map(other.ops.quote_name, other.introspection.table_names(cursor)))
+                cursor.execute(f"BEGIN; LOCK TABLE {tables} IN EXCLUSIVE MODE")
+                yield
+                cursor.execute("ROLLBACK")
+
+    return hold
 
 
 @pytest.fixture

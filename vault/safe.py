@@ -126,13 +126,14 @@ def sweep(older_than: timedelta) -> int:
     limit = timezone.now() - older_than
     with _storage_errors("all files"):
         try:
-            names = [name for name in storage.listdir("")[1] if name.endswith(SUFFIX)]
+            names = {name for name in storage.listdir("")[1] if name.endswith(SUFFIX)}
         except FileNotFoundError:
             return 0  # nothing was ever put here
-        old = [name for name in names if storage.get_modified_time(name) < limit]
-    # Rows are asked after the files, so that a row committed in between still counts.
-    living = set(SealedObject.objects.filter(destroyed_at=None).values_list("storage_name", flat=True))
-    orphans = [name for name in old if name not in living]
+    # Rows are asked after the files, so that a row committed in between still counts; and the age only of files that
+    # no row knows, because a bucket answers it one by one.
+    unknown = names.difference(SealedObject.objects.filter(destroyed_at=None).values_list("storage_name", flat=True))
+    with _storage_errors("all files"):
+        orphans = [name for name in unknown if storage.get_modified_time(name) < limit]
     for name in orphans:
         with _storage_errors(name):
             storage.delete(name)

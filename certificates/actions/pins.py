@@ -12,6 +12,7 @@ from certificates import dialects
 from certificates.actions.slots import called
 from certificates.models import ClientCertificate, Pin
 from certificates.targets import Interpretation, TargetError, interpret
+from environments.actions import take_turns
 from environments.models import Environment
 from environments.refusals import Refused
 
@@ -38,6 +39,7 @@ def pin(
     *, environment: Environment, target: Interpretation, certificate: ClientCertificate | None, note: str = "", by: Any
 ) -> Pin:
     """Pins a target to a certificate, or, with None, to *never send a certificate*."""
+    take_turns(environment)
     _belongs(certificate, environment)
     _is_free(environment, target.key)
     pin = Pin(
@@ -57,6 +59,7 @@ def pin(
 def change_pin(
     *, pin: Pin, target: Interpretation, certificate: ClientCertificate | None, note: str = "", by: Any
 ) -> None:
+    take_turns(pin.environment)
     _belongs(certificate, pin.environment)
     note = note.strip()[:200]
     if (pin.kind, pin.key, pin.certificate, pin.note) == (target.kind, target.key, certificate, note):
@@ -74,6 +77,7 @@ def change_pin(
 @transaction.atomic
 def unpin(*, pin: Pin, by: Any) -> None:
     """Removes a pin; its target falls under *any other server*."""
+    take_turns(pin.environment)
     trail.record("pin.removed", by=by, subject=pin, target=pin.key, kind=pin.kind, certificate=_name(pin.certificate))
     pin.delete()
 

@@ -19,6 +19,7 @@ from certificates.content import Content
 from certificates.facts import Facts, Warning, facts, warnings
 from certificates.models import ClientCertificate, Pin, Version
 from certificates.pkcs12 import Identity
+from environments.actions import take_turns
 from environments.models import Environment, Person
 from environments.names import checked_name
 from environments.refusals import Refused
@@ -104,6 +105,7 @@ def add_sealed(
     *, environment: Environment, name: str, facts: Mapping[str, Any], sealed: SealedObject, file_name: str, by: Any
 ) -> ClientCertificate:
     """The rows and the event of `add`, inside the caller's transaction."""
+    take_turns(environment)
     name = checked_name(name)
     _name_is_free(environment, name)
     slugs = set(ClientCertificate.objects.filter(environment=environment).values_list("slug", flat=True))
@@ -227,6 +229,7 @@ def rename(*, certificate: ClientCertificate, name: str, by: Any) -> None:
     name = checked_name(name)
     if name == certificate.name:
         return
+    take_turns(certificate.environment)
     if name.lower() != certificate.name.lower():
         _name_is_free(certificate.environment, name)
     before, certificate.name = certificate.name, name
@@ -247,6 +250,7 @@ def describe(*, certificate: ClientCertificate, contact: str, how_to_renew: str,
     contact, how_to_renew = contact.strip()[:200], how_to_renew.strip()[:5000]
     if (contact, how_to_renew) == (certificate.contact, certificate.how_to_renew):
         return
+    take_turns(certificate.environment)
     certificate.contact, certificate.how_to_renew = contact, how_to_renew
     certificate.save(update_fields=["contact", "how_to_renew"])
     trail.record("certificate.described", by=by, subject=certificate)
@@ -256,6 +260,7 @@ def describe(*, certificate: ClientCertificate, contact: str, how_to_renew: str,
 def enable(*, certificate: ClientCertificate, by: Any) -> None:
     if certificate.enabled:
         return
+    take_turns(certificate.environment)
     certificate.enabled = True
     certificate.save(update_fields=["enabled"])
     trail.record("certificate.enabled", by=by, subject=certificate, slot=certificate.slug)
@@ -266,6 +271,7 @@ def disable(*, certificate: ClientCertificate, by: Any) -> None:
     """Leaves it, and its pins, out of the next apply; everything stays on the page."""
     if not certificate.enabled:
         return
+    take_turns(certificate.environment)
     certificate.enabled = False
     certificate.save(update_fields=["enabled"])
     trail.record("certificate.disabled", by=by, subject=certificate, slot=certificate.slug)
@@ -274,9 +280,11 @@ def disable(*, certificate: ClientCertificate, by: Any) -> None:
 @transaction.atomic
 def move(*, certificate: ClientCertificate, to: int, by: Any) -> None:
     """Moves a certificate to this position (1 is first); the others close ranks."""
+    _lock(certificate)
     listed = list(ClientCertificate.objects.filter(environment=certificate.environment, removed_at=None))
+    # By the rows: what the page showed may have been moved meanwhile.
     order = [c for c in listed if c.pk != certificate.pk]
-    order.insert(max(0, min(to - 1, len(order))), certificate)
+    order.insert(max(0, min(to - 1, len(order))), next(c for c in listed if c.pk == certificate.pk))
     if [c.pk for c in order] == [c.pk for c in listed]:
         return
     _renumber(order)
@@ -305,6 +313,7 @@ def restore(*, environment: Environment, content: Content, versions: Mapping[str
 
     Nothing is lost: a certificate that the content does not know stays on the list, disabled.
     """
+    take_turns(environment)
     slots = {slot.slug: number for number, slot in enumerate(content.slots, start=1)}
     certificates = list(ClientCertificate.objects.filter(environment=environment).order_by("position", "created_at"))
     by_slug = {c.slug: c for c in certificates}
@@ -351,6 +360,7 @@ def _lock(certificate: ClientCertificate) -> None:
 
     Raises Refused for a certificate that was removed meanwhile.
     """
+    take_turns(certificate.environment)
     rows = ClientCertificate.objects.select_for_update()
     certificate.refresh_from_db(fields=["removed_at", "in_use"], from_queryset=rows)
     if certificate.removed_at is not None:

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from certificates import listing
+from certificates import listing, rows
 from certificates.models import Version
 
 register = template.Library()
@@ -31,6 +31,17 @@ class Link:
     @property
     def expired(self) -> bool:
         return self.not_after <= timezone.now()
+
+
+@register.simple_tag(takes_context=True)
+def certificate_rows(context: Any, listed: listing.Sheet[listing.Row], everywhere: bool = False) -> list[rows.Line]:
+    """What a page says row by row, with life and status between the parts."""
+    return list(rows.lines(context, listed.items, total=listed.total, everywhere=everywhere))
+
+
+@register.simple_tag(takes_context=True)
+def pin_rows(context: Any, listed: listing.Sheet[listing.PinRow]) -> SafeString:
+    return rows.filled_pins(context, listed.items)
 
 
 @register.inclusion_tag("certificates/chain.html")

@@ -1,67 +1,107 @@
-"""The Network tab: certificates in their order, and pins."""
+"""The Network tab: certificates in their order, and pins; and the certificates of all environments."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from certificates import actions, listing
-from certificates.dialects import dialect_of
+from certificates.models import ClientCertificate
 from certificates.views.fetching import get_certificate, page
-from environments.access import Right, get_environment, sentence_for
+from environments.access import Right, get_environment, sentence_for, visible_environments
+from environments.models import Environment
 
 
 @require_safe
 def network(request: HttpRequest, app: str, env: str) -> HttpResponse:
     environment = get_environment(request.user, app, env)
-    listed, pins = listing.rows(environment)
     query = request.GET.get("q", "").strip()[:200]
-    sendable = sum(1 for row in listed if row.certificate.enabled and row.version and row.version.sealed_id)
+    certificates = listing.certificates_of(environment, query, listing.page_number(request.GET.get("page", "")))
     may_change = Right.CERTIFICATES in environment.rights
     return page(
         request,
         "network",
         environment=environment,
-        rows=listing.search(listed, query),
-        total=len(listed),
+        certificates=certificates,
+        rows=certificates.items,
         q=query,
-        pins=pins,
-        any_other=dialect_of(environment.runtime).words_for_any_other(sendable),
+        pins=listing.pins_of(environment, query, listing.page_number(request.GET.get("pins", ""))),
         may_change=may_change,
+        orders=may_change and not query and certificates.total > 1,
         who_may="" if may_change else sentence_for(Right.CERTIFICATES, environment),
     )
 
 
 @require_safe
-def certificates_csv(request: HttpRequest, app: str, env: str) -> HttpResponse:
+def certificates_csv(request: HttpRequest, app: str, env: str) -> StreamingHttpResponse:
     environment = get_environment(request.user, app, env)
-    listed, _pins = listing.rows(environment)
-    text = listing.as_csv(listing.search(listed, request.GET.get("q", "")[:200]))
-    name = f"{app}-{env}-certificates.csv"
-    # The mark at the front tells spreadsheets that it is UTF-8.
-    return HttpResponse(
-        text.encode("utf-8-sig"),
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    listed = environment.certificates.filter(removed_at=None).order_by("position", "created_at")
+    if query := request.GET.get("q", "").strip()[:200]:
+        listed = listing.search(listed, query, within=Q(certificate__environment=environment))
+    return download(listing.as_csv(listing.all_rows(listed)), f"{app}-{env}-certificates.csv")
+
+
+def everything(person: Any) -> tuple[QuerySet[ClientCertificate], Q]:
+    """The certificates in all environments that this person may see, but archived ones; and, of a version or pin,
+    whether it belongs to one of them."""
+    listed = ClientCertificate.objects.filter(removed_at=None)
+    if person.is_superuser:
+        # By what is left out, which is little: the index that they are sorted by is then all that is read.
+        hidden = list(Environment.objects.exclude(pk__in=visible_environments(person).filter(archived_at=None)))
+        if not hidden:
+            return listed, Q()
+        return listed.exclude(environment__in=hidden), ~Q(certificate__environment__in=hidden)
+    seen = list(visible_environments(person).filter(archived_at=None).order_by().values_list("pk", flat=True))
+    return listed.filter(environment__in=seen), Q(certificate__environment__in=seen)
+
+
+@require_safe
+def all_certificates(request: HttpRequest) -> HttpResponse:
+    """Every certificate that the reader may see, in whatever application: the next to expire first."""
+    listed, within = everything(request.user)
+    query = request.GET.get("q", "").strip()[:200]
+    certificates = listing.certificates_in(
+        listed, query, listing.page_number(request.GET.get("page", "")), within=within
     )
+    context = {"section": "certificates", "certificates": certificates, "rows": certificates.items, "q": query}
+    return render(request, "certificates/all.html", context)
+
+
+@require_safe
+def all_certificates_csv(request: HttpRequest) -> StreamingHttpResponse:
+    listed, within = everything(request.user)
+    if query := request.GET.get("q", "").strip()[:200]:
+        listed = listing.search(listed, query, within=within)
+    rows = listing.all_rows(listed.order_by("expires_at", "pk"), "environment__application")
+    return download(listing.as_csv(rows, where=True), "certificates.csv")
+
+
+def download(parts: Iterator[bytes], name: str) -> StreamingHttpResponse:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingHttpResponse(parts, content_type="text/csv; charset=utf-8", headers=headers)
 
 
 @require_POST
 def certificate_move(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     certificate = get_certificate(request.user, app, env, pk)
-    to = request.POST.get("to", "")
+    # By which arrow; the same takes the focus again (page.js).
+    arrow = next((arrow for arrow in ("up", "down") if arrow in request.POST), "")
+    to, number = request.POST.get(arrow or "to", ""), 1
     if to.isdecimal() and len(to) < 6:
         actions.move(certificate=certificate, to=int(to), by=request.user)
         certificate.refresh_from_db(fields=["position"])
         listed = certificate.environment.certificates.filter(removed_at=None)
         place = listed.filter(position__lte=certificate.position).count()
+        number = -(-place // listing.A_PAGE)
         messages.success(request, _("Moved %(name)s to position %(n)d.") % {"name": certificate, "n": place})
-    # The arrow that was pressed takes the focus again (page.js).
-    arrow = request.POST.get("arrow")
-    anchor = arrow if arrow in ("up", "down") else "certificate"
-    return redirect(f"{certificate.environment.url('network')}#{anchor}-{certificate.pk}")
+    anchor = arrow or "certificate"
+    turned = f"?page={number}" if number > 1 else ""
+    return redirect(f"{certificate.environment.url('network')}{turned}#{anchor}-{certificate.pk}")

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 from certificates import actions
 from certificates.dialects import dialect_of
 from certificates.forms import NEVER, PinForm
-from certificates.models import ClientCertificate, Pin
+from certificates.models import Pin
 from certificates.targets import IDENTIFIER
 from certificates.views.fetching import get_pin, page, posted
 from environments.access import Right, get_environment
@@ -96,7 +96,8 @@ def told(pin: Pin) -> str:
 def pin_interpret(request: HttpRequest, app: str, env: str) -> HttpResponse:
     """A fragment for the editor: what the typed text means to this runtime, and what saving it would change."""
     environment = get_environment(request.user, app, env, to=Right.CERTIFICATES)
-    pin = environment.pins.filter(pk=_uuid(request)).select_related("certificate").first()
+    edited = _uuid(request.GET.get("pin", ""))
+    pin = environment.pins.filter(pk=edited).select_related("certificate").first() if edited else None
     context = {"environment": environment, **meaning(environment, request.POST or request.GET, pin)}
     return render(request, "certificates/meaning.html", context)
 
@@ -114,7 +115,7 @@ def meaning(environment: Environment, typed: Any, pin: Pin | None) -> dict[str, 
     other = environment.pins.filter(key=target.key).select_related("certificate").first()
     if pin and other and pin.pk == other.pk:
         other = None
-    certificates = {str(c.pk): c for c in environment.certificates.filter(removed_at=None)}
+    sent = _uuid(chosen)
     return {
         "read": target,
         "guessed": target.kind == IDENTIFIER and not typed.get("kind"),
@@ -123,25 +124,23 @@ def meaning(environment: Environment, typed: Any, pin: Pin | None) -> dict[str, 
         "before": pin,
         "same": pin is not None and target.key == pin.key and chosen == str(pin.certificate_id or NEVER),
         "never": never,
-        "chosen": certificates.get(chosen),
-        "any_other": any_other(environment, certificates.values()),
+        "chosen": environment.certificates.filter(removed_at=None, pk=sent).first() if sent else None,
+        "any_other": any_other(environment),
     }
 
 
-def any_other(environment: Environment, certificates: Any = None) -> str:
+def any_other(environment: Environment) -> str:
     """The dialect's words for a server without a pin here."""
-    if certificates is None:
-        certificates = environment.certificates.filter(removed_at=None)
-    count = sum(1 for c in certificates if isinstance(c, ClientCertificate) and c.enabled and c.in_use_id)
-    return dialect_of(environment.runtime).words_for_any_other(count)
+    sendable = environment.certificates.filter(removed_at=None, enabled=True, in_use__isnull=False)
+    return dialect_of(environment.runtime).words_for_any_other(sendable.count())
 
 
-def _uuid(request: HttpRequest) -> UUID:
-    """The pin that is being edited; an id that is nobody's for a new one."""
+def _uuid(text: str) -> UUID | None:
+    """None for what is no id: a new pin, or *never send*."""
     try:
-        return UUID(request.GET.get("pin", ""))
+        return UUID(text)
     except ValueError:
-        return UUID(int=0)
+        return None
 
 
 @get_or_post

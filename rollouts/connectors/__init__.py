@@ -24,24 +24,35 @@ class ConnectorError(Exception):
     """One sentence for the operator: what is wrong on the platform's side, and what to do."""
 
 
+class OutOfOrder(ConnectorError):
+    """The platform has carried out a later order already, so this one was not carried out."""
+
+
 @dataclass(frozen=True)
 class Observation:
     """What the platform says about the app now.
 
     `incarnation` identifies this start of the app and is "" while it does not run. `digest` is the digest of the
     configuration that the app itself reports (certificates.content.digest_of_files), or None where it reports none.
+    `ended` is the incarnation of a start that came to its end by itself, "" where a stop ended it or nobody knows.
     """
 
     status: AppStatus
     incarnation: str = ""
     digest: str | None = None
     note: str = ""
+    ended: str = ""
 
 
 class Connector(Protocol):
-    """The five calls that a rollout makes. Constructed with the settings of one environment's destination."""
+    """The calls that a rollout makes. Constructed with the settings of one environment's destination.
 
-    def __init__(self, settings: Mapping[str, Any]) -> None: ...
+    `order` is the fencing number of whoever gives the orders, 0 for none. It grows with each worker that takes over, so
+    a platform that can remember the highest one raises OutOfOrder instead of carrying out what a worker that was held
+    up still wanted to do. What a platform cannot refuse is made good afterwards (rollouts.actions.make_good).
+    """
+
+    def __init__(self, settings: Mapping[str, Any], order: int = 0) -> None: ...
 
     def check(self) -> str:
         """Reaches the platform without changing anything; returns one sentence that says what was found."""
@@ -68,11 +79,11 @@ CONNECTORS: dict[str, str] = {
 }
 
 
-def connect(kind: str, settings: Mapping[str, Any]) -> Connector:
+def connect(kind: str, settings: Mapping[str, Any], order: int = 0) -> Connector:
     """The connector of this kind, ready to be called. Raises ConnectorError for a kind that is not installed."""
     try:
         module, _, name = CONNECTORS[kind].rpartition(".")
     except KeyError:
         raise ConnectorError(f"No connector “{kind}” is installed; choose another one under Settings.") from None
-    connector: Connector = getattr(import_module(module), name)(settings)
+    connector: Connector = getattr(import_module(module), name)(settings, order)
     return connector

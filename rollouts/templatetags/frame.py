@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from django import template
@@ -11,8 +10,6 @@ from django.utils.translation import ngettext
 
 from environments.access import Right, sentence_for
 from environments.models import Environment
-from rollouts import authors
-from rollouts.differences import left_out
 from rollouts.standing import Standing, downtime_in_words, standing, why_blocked, worker_is_silent
 
 register = template.Library()
@@ -43,29 +40,22 @@ def environment_frame(
         "standing": stand,
         "tab": tab,
         "tabs": [(name, environment.url(route), words()) for name, route, words in TABS],
-        "banner": banner and bool(stand.changes) and stand.active is None and stand.destination is not None,
-        "named": named(stand, context["user"]) if banner and stand.changes else "",
+        "banner": banner and bool(stand.count) and stand.active is None and stand.destination is not None,
+        "named": named(stand, context["user"]) if banner and stand.count else "",
         "may_apply": may_apply,
         "who_may_apply": "" if may_apply else sentence_for(Right.APPLY, environment),
         "may_undo": Right.CERTIFICATES in environment.rights,
         "why_blocked": why_blocked(stand) if banner else None,
         "waits_for_worker": silent,
-        "downtime": downtime_in_words(environment) if stand.changes and not stand.stopped else "",
+        "downtime": downtime_in_words(environment) if stand.count and not stand.stopped else "",
         "may_bring_back": environment.archived_at is not None and Right.OWN in environment.rights,
     }
 
 
 def named(stand: Standing, reader: Any) -> str:
     """The changes in words with who made them: “1 certificate renewed (you), 2 pins added (Ada)”."""
-    who = authors.of_changes(stand.environment, stand.destination, reader)
-    out = left_out(stand.environment)
-    counted: Counter[tuple[str, str, str]] = Counter()
-    for change in stand.changes:
-        author = authors.of_change(change, who)
-        mark = "out" if change.mark == "gone" and (change.what, change.key) in out else change.mark
-        counted[change.what, mark, author.name if author else ""] += 1
     parts = []
-    for (what, mark, name), n in counted.items():
+    for what, mark, name, n in stand.named(reader):
         words = WORDS[what, mark](n)
         parts.append(f"{words} ({name})" if name else words)
     return ", ".join(parts)

@@ -12,10 +12,10 @@ from django.utils.translation import gettext as _
 
 from certificates import current
 from certificates.content import PinnedTarget
+from certificates.dialects import dialect_of
 from certificates.models import ClientCertificate
 from certificates.targets import WORDS, Interpretation
 from environments.models import Environment
-from rollouts.changes import Change
 from rollouts.exporters import mendix_settings
 from rollouts.standing import Standing
 
@@ -27,30 +27,40 @@ MARKS = {"new": lambda: _("New"), "changed": lambda: _("Changed"), "gone": lambd
 @register.simple_tag
 def mark(standing: Standing, what: str, key: str) -> SafeString | str:
     """“New”, “Changed” or “Left out” beside what differs from what runs; nothing where nothing does."""
-    change = _change(standing, what, key)
-    if change is None:
+    found = _mark(standing, what, key)
+    if not found:
         return ""
     # Listed, and yet gone from what will run: it is disabled, or its certificate is.
-    words = _("Left out") if change.mark == "gone" else MARKS[change.mark]()
-    return format_html('<span class="mark {}">{}</span>', change.mark, words)
+    words = _("Left out") if found == "gone" else MARKS[found]()
+    return format_html('<span class="mark {}">{}</span>', found, words)
 
 
 @register.simple_tag
 def row_mark(standing: Standing, what: str, key: str) -> str:
     """The class of a row with a mark."""
-    change = _change(standing, what, key)
-    return f"row-{change.mark}-left" if change else ""
+    found = _mark(standing, what, key)
+    return f"row-{found}-left" if found else ""
 
 
-def _change(standing: Standing, what: str, key: str) -> Change | None:
+@register.simple_tag
+def mark_rows(standing: Standing, what: str, rows: Any) -> str:
+    """Gives the rows of a list of certificates or pins their marks and classes, before they are said."""
+    for row in rows:
+        key = row.key if what == "pin" else row.certificate.slug
+        row.mark, row.css = mark(standing, what, key), row_mark(standing, what, key)
+    return ""
+
+
+def _mark(standing: Standing, what: str, key: str) -> str:
     if standing.destination is None:
-        return None  # nothing runs from here, so nothing differs from it
-    return next((c for c in standing.changes if (c.what, c.key) == (what, key)), None)
+        return ""  # nothing runs from here, so nothing differs from it
+    found = standing.mark(what, key)
+    return "gone" if found == "out" else found
 
 
 @register.simple_tag
 def order_changed(standing: Standing) -> bool:
-    return _change(standing, "order", "") is not None
+    return bool(_mark(standing, "order", ""))
 
 
 @dataclass(frozen=True)
@@ -62,29 +72,35 @@ class Gone:
     sent: str
 
 
-@register.simple_tag
-def gone_pins(standing: Standing, listed: Any) -> list[Gone]:
-    """Pins that run and are on the list no more."""
-    keys = {pin.key for pin in listed}
-    gone = [c.key for c in standing.changes if (c.what, c.mark) == ("pin", "gone") and c.key not in keys]
-    running = {pin.key: pin for pin in standing.running.pins}
-    names = _names(standing.environment, {running[key].slug for key in gone})
-    return [
-        Gone(key, WORDS.get(running[key].kind, running[key].kind), names.get(running[key].slug or "", ""))
-        for key in gone
-    ]
+# Of what was removed and still runs, as many as a list names; the page of all changes has the rest.
+GONE_SHOWN = 20
 
 
 @register.simple_tag
-def gone_certificates(standing: Standing, listed: Any) -> list[ClientCertificate]:
-    """Removed certificates that still run."""
-    if standing.destination is None:
-        return []
-    gone = [c.key for c in standing.changes if (c.what, c.mark) == ("certificate", "gone")]
+def gone_pins(standing: Standing) -> list[Gone]:
+    """Pins that run and are on the list no more, at most GONE_SHOWN."""
+    pins = standing.marked.gone_pins if standing.destination is not None else {}
+    keys = [key for key in pins if standing.mark("pin", key) == "gone"][:GONE_SHOWN] if pins else []
+    # A pin that waits for its certificate to be enabled is still on the list; so is one to a removed certificate.
+    listed = set(standing.environment.pins.filter(key__in=keys).values_list("key", flat=True)) if keys else set()
+    gone = [(key, *pins[key]) for key in keys if key not in listed]
+    names = _names(standing.environment, {slug for _key, _kind, slug in gone})
+    return [Gone(key, WORDS.get(kind, kind), names.get(slug or "", "")) for key, kind, slug in gone]
+
+
+@register.simple_tag
+def gone_certificates(standing: Standing) -> list[ClientCertificate]:
+    """Removed certificates that still run, at most GONE_SHOWN."""
+    marks = standing.marked.marks.get("certificate", {}) if standing.destination is not None else {}
+    gone = [slug for slug, mark in marks.items() if mark == "gone"][:GONE_SHOWN]
     if not gone:
         return []
-    found = standing.environment.certificates.filter(slug__in=gone).exclude(removed_at=None)
-    return list(found.select_related("in_use"))
+    found = list(
+        standing.environment.certificates.filter(slug__in=gone).exclude(removed_at=None).select_related("in_use")
+    )
+    for certificate in found:
+        certificate.environment = standing.environment
+    return found
 
 
 def _names(environment: Environment, slugs: set[str | None]) -> dict[str, str]:
@@ -96,9 +112,15 @@ def _names(environment: Environment, slugs: set[str | None]) -> dict[str, str]:
 @register.simple_tag
 def running_fingerprint(standing: Standing, slug: str) -> str:
     """SHA-256 (hex) of what runs at this place, "" where nothing of it runs."""
-    if standing.destination is None:
-        return ""
-    return next((slot.sha256 for slot in standing.running.slots if slot.slug == slug), "")
+    running = standing.destination.running if standing.destination else None
+    entry = running.entries.filter(slug=slug).values_list("version__sha256", flat=True).first() if running else None
+    return entry or ""
+
+
+@register.simple_tag
+def words_for_any_other(standing: Standing) -> str:
+    """What a server without a pin may be sent, in the words of the dialect."""
+    return dialect_of(standing.environment.runtime).words_for_any_other(standing.comparison.sendable)
 
 
 @register.simple_tag

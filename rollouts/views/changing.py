@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -13,7 +16,7 @@ from environments.forms import refused
 from environments.models import Environment
 from environments.refusals import Refused
 from rollouts import actions, authors
-from rollouts.differences import Line, lines
+from rollouts.differences import lines
 from rollouts.forms import ApplyForm, AskForm, UndoForm
 from rollouts.models import Rollout
 from rollouts.standing import Standing, downtime_in_words, standing, why_blocked
@@ -21,16 +24,24 @@ from rollouts.standing import Standing, downtime_in_words, standing, why_blocked
 get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 
 
-def _lines(stand: Standing, request: HttpRequest) -> list[Line]:
+# Lines of a page. What is applied or undone is everything, by its digest, however much of it one page can show.
+A_PAGE = 200
+# Names in one sentence.
+STAY_NAMED = 12
+
+
+def _lines(stand: Standing, request: HttpRequest) -> dict[str, Any]:
+    """A page of the changes, and the means to turn it; `total` is the number of all changes."""
+    listed = Paginator(stand.changes, A_PAGE).get_page(request.GET.get("page"))
     who = authors.of_changes(stand.environment, stand.destination, request.user)
-    return lines(stand.environment, stand.changes, who)
+    return {"lines": lines(stand.environment, list(listed), who), "total": len(stand.changes), "page": listed}
 
 
 @require_safe
 def changes(request: HttpRequest, app: str, env: str) -> HttpResponse:
     environment = get_environment(request.user, app, env)
     stand = standing(environment)
-    context = {"environment": environment, "standing": stand, "lines": _lines(stand, request)}
+    context = {"environment": environment, "standing": stand, **_lines(stand, request)}
     return render(request, "rollouts/changes.html", {"section": "applications", **context})
 
 
@@ -54,7 +65,7 @@ def apply(request: HttpRequest, app: str, env: str) -> HttpResponse:
     context = {
         "environment": environment,
         "standing": stand,
-        "lines": _lines(stand, request),
+        **_lines(stand, request),
         "form": form,
         "downtime": downtime_in_words(environment),
         "why_blocked": why_blocked(stand),
@@ -68,7 +79,7 @@ def _already(environment: Environment, shown: str) -> Rollout | None:
     stand = standing(environment)
     if stand.active is not None:
         return stand.active
-    if stand.last is not None and stand.last.revision and stand.last.revision.digest == shown and not stand.changes:
+    if stand.last is not None and stand.last.revision and stand.last.revision.digest == shown and not stand.count:
         return stand.last
     return None
 
@@ -93,12 +104,15 @@ def undo(request: HttpRequest, app: str, env: str) -> HttpResponse:
             return redirect("network", app, env)
     stand = standing(environment)
     listed = _lines(stand, request)
+    new = [line.name for line in listed["lines"] if (line.change.what, line.change.mark) == ("certificate", "new")]
+    all_new = sum(1 for change in stand.changes if (change.what, change.mark) == ("certificate", "new"))
     context = {
         "environment": environment,
         "standing": stand,
-        "lines": listed,
+        **listed,
         "form": form,
-        "stay": [line.name for line in listed if (line.change.what, line.change.mark) == ("certificate", "new")],
+        "stay": new[:STAY_NAMED],
+        "more_stay": max(0, all_new - len(new[:STAY_NAMED])),
     }
     status = 422 if form.is_bound else 200
     return render(request, "rollouts/undo.html", {"section": "applications", **context}, status=status)

@@ -56,7 +56,7 @@ def environment(request: HttpRequest, app: str, env: str) -> HttpResponse:
             "section": "applications",
             "environment": found,
             "standing": standing(found),
-            "expiring": expiring.order_by("in_use__not_after")[:SHOWN],
+            "expiring": expiring.order_by("expires_at", "pk")[:SHOWN],
             "first_run": not last and not certificates.exists(),
             "last_rollouts": rollout_lines(last, found),
             "roles": members_by_role(found),

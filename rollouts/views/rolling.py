@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db.models import Case, Exists, OuterRef, Q, Subquery, Value, When
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -24,9 +25,9 @@ from rollouts import actions
 from rollouts.changes import changes, nothing
 from rollouts.differences import SETTING_WORDS, Line, Side, lines, sent
 from rollouts.forms import ReasonForm
-from rollouts.models import Destination, Revision, Rollout
+from rollouts.models import Destination, Pulse, Revision, Rollout
 from rollouts.stages import evidence, if_it_fails, log_lines, result, stages, title
-from rollouts.standing import Chip, standing, worker_is_silent
+from rollouts.standing import Chip, silent_since, standing
 from rollouts.states import CANCELLABLE
 from rollouts.views.overview import rollout_lines
 
@@ -76,13 +77,27 @@ def _revision_line(revision: Revision, destination: Destination | None) -> Revis
 
 
 def _rollout(environment: Environment, pk: UUID) -> Rollout:
-    found = environment.rollouts.select_related("revision", "previous", "bundle")
+    """The rollout with all that its page says of others, in one query, because it is asked for every second: where the
+    environment runs, and when a worker was last seen. The contents of revisions are left where they are."""
+    last_seen = Pulse.objects.filter(kind="worker").order_by("-at").values("at")[:1]
+    # As the canonical form writes it (certificates.content); asked for only where it decides something.
+    holds = Q(content__contains='"pins":[{') | Q(content__contains='"slots":[{')
+    first = Exists(Revision.objects.filter(holds, pk=OuterRef("revision")))
+    found = (
+        environment.rollouts.select_related("revision", "previous", "bundle", "environment__destination")
+        .defer("revision__content", "previous__content")
+        .annotate(
+            worker_seen=Subquery(last_seen),
+            first_that_holds=Case(When(previous=None, finished_at__isnull=False, then=first), default=Value(False)),
+        )
+    )
     rollout: Rollout = get_object_or_404(found, pk=pk)
+    rollout.destination = getattr(rollout.environment, "destination", None)  # type: ignore[attr-defined]
     rollout.environment = environment
     return rollout
 
 
-def _told(rollout: Rollout) -> dict[str, Any]:
+def _told(rollout: Any) -> dict[str, Any]:
     """What the live part of a rollout's page says."""
     steps = list(rollout.steps.all())
     return {
@@ -95,14 +110,14 @@ def _told(rollout: Rollout) -> dict[str, Any]:
         "if_it_fails": if_it_fails(rollout),
         "evidence": evidence(rollout),
         "may_cancel": rollout.state in CANCELLABLE and rollout.fence == 0 and Right.APPLY in rollout.environment.rights,
-        "waits_for_worker": rollout.state == "requested" and worker_is_silent(),
+        "waits_for_worker": rollout.state == "requested" and silent_since(rollout.worker_seen),
         "app": _app_that_runs(rollout),
     }
 
 
-def _app_that_runs(rollout: Rollout) -> str:
+def _app_that_runs(rollout: Any) -> str:
     """The address of the app that this rollout left running, "" where it has none."""
-    destination = Destination.objects.filter(environment=rollout.environment).first()
+    destination: Destination | None = rollout.destination
     if destination is None or rollout.state != "verified" or not destination.wanted_running:
         return ""
     return destination.address
@@ -121,8 +136,17 @@ def live(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     """Polled while it is under way; the answer after its end asks for no further one."""
     found = _rollout(get_environment(request.user, app, env), pk)
     status = 286 if found.is_final else 200
-    context = {**_told(found), "polled": True, "changes_something": found.is_final and bool(_what_changes(found))}
+    context = {**_told(found), "polled": True, "changes_something": found.is_final and _delivers_a_change(found)}
     return render(request, "rollouts/live.html", context, status=status)
+
+
+def _delivers_a_change(rollout: Any) -> bool:
+    """Whether `_what_changes` has lines, without reading either content: equal content has equal digests."""
+    if rollout.revision is None or rollout.kind not in ("apply", "roll-back"):
+        return False
+    if rollout.previous is None:
+        return bool(rollout.first_that_holds)
+    return bool(rollout.previous.digest != rollout.revision.digest)
 
 
 def _what_changes(rollout: Rollout) -> list[Line]:

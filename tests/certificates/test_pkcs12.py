@@ -9,12 +9,15 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -180,6 +183,13 @@ def test_more_than_a_hundred_certificates_are_refused_even_inside_an_encrypted_s
     assert refused.value.details["figure"] == MAX_CERTIFICATES + 1
 
 
+def test_a_certificate_that_would_fill_the_pages_is_refused() -> None:
+    wide = pki.issue(sans=[f"name-number-{number}.example.com" for number in range(2000)])
+    with pytest.raises(Refusal, match="the size of a certificate in bytes is") as refused:
+        pkcs12.read(pki.pfx(wide), "secret")
+    assert refused.value.details["limit"] == "32,768"
+
+
 def test_a_file_of_one_mebibyte_and_a_byte_is_refused_before_it_is_parsed() -> None:
     with pytest.raises(Refusal) as refused:
         pkcs12.screen(b"\x30" * (MAX_FILE + 1))
@@ -301,15 +311,92 @@ def test_the_child_has_its_limits_and_no_django() -> None:
     assert json.loads(done.stdout) == [8, 512 * 1024 * 1024, 0, 16, 0, 0, []]
 
 
+@pytest.fixture
+def nursery(monkeypatch: pytest.MonkeyPatch) -> Iterator[one_shot.Nursery]:
+    """A nursery of this test alone."""
+    own = one_shot.Nursery()
+    monkeypatch.setattr(one_shot, "_nursery", own)
+    yield own
+    own.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["os._exit(3)", "os.kill(os.getpid(), 11)", "b'+{}'", "b'-[]'", 'b\'-{"code": "x"}\'', "b''", "b'+' * 5_000_000"],
+)
 def test_a_child_that_dies_or_talks_nonsense_is_a_refusal(
-    places: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    answer: str, places: Path, nursery: one_shot.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = pki.pfx(pki.issue())
-    for program in ("import os; os._exit(3)", "print('+{}')", "print('-[]')", 'print(\'-{"code": "x"}\')', "0"):
-        monkeypatch.setattr(one_shot, "_START", program)
+    with monkeypatch.context() as patched:
+        start = one_shot._START.replace("import serve;", "import serve, os; from certificates import reader_child;")
+        patched.setattr(
+            one_shot, "_START", start.replace("serve()", f"reader_child.read = lambda _question: {answer}; serve()")
+        )
         with pytest.raises(Refusal) as refused:
-            pkcs12.read_in_child(file, "secret", places=places)
+            pkcs12.read_in_child(pki.pfx(pki.issue()), "secret", places=places)
         assert refused.value.code == "reader_stopped"
+    nursery.close()
+    assert pkcs12.read_in_child(pki.pfx(pki.issue()), "secret", places=places)
+
+
+def test_a_nursery_that_is_gone_is_started_again(places: Path, nursery: one_shot.Nursery) -> None:
+    for _time in range(2):
+        assert pkcs12.read_in_child(pki.pfx(pki.issue()), "secret", places=places)
+        assert nursery._process is not None
+        nursery._process.kill()
+        nursery._process.wait()
+
+
+def test_after_a_crash_the_next_file_meets_a_new_process(places: Path, nursery: one_shot.Nursery) -> None:
+    assert pkcs12.read_in_child(pki.pfx(pki.issue()), "secret", places=places)
+    first = nursery._process
+    assert first is not None
+    answers: list[str] = []
+    reading = threading.Thread(
+        target=lambda: answers.append(refusal_of(file_with_hidden_work("secret", 2**31 - 1), places))
+    )
+    reading.start()
+    os.kill(eventually(lambda: next(iter(children_of(first.pid)), 0)), signal.SIGSEGV)
+    reading.join()
+    assert answers == ["reader_stopped"]
+    assert pkcs12.read_in_child(pki.pfx(pki.issue()), "secret", places=places)
+    assert nursery._process is not first
+    assert first.wait(5) is not None
+
+
+def test_when_who_asks_is_gone_so_are_its_readers(places: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bomb.pfx"
+    file.write_bytes(file_with_hidden_work("secret", 2**31 - 1))
+    program = (
+        "import sys; from pathlib import Path; from certificates import one_shot, pkcs12\n"
+        "pkcs12.read_in_child(Path(sys.argv[1]).read_bytes(), 'secret', places=Path(sys.argv[2]))"
+    )
+    asker = subprocess.Popen([sys.executable, "-c", program, str(file), str(places)], cwd=one_shot._PROJECT)
+    nursery = eventually(lambda: next(iter(children_of(asker.pid)), 0))
+    reader = eventually(lambda: next(iter(children_of(nursery)), 0))
+    asker.kill()
+    asker.wait()
+    # Sooner than the limits of the reader itself would end it.
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (nursery, reader)), seconds=5)
+
+
+def children_of(pid: int) -> list[int]:
+    """Of all its threads: a child belongs to the one that started it."""
+    return [int(word) for task in Path(f"/proc/{pid}/task").glob("*/children") for word in task.read_text().split()]
+
+
+def eventually(true: Callable[[], Any], seconds: float = 20) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
+def refusal_of(file: bytes, places: Path) -> str:
+    with pytest.raises(Refusal) as refused:
+        pkcs12.read_in_child(file, "secret", places=places)
+    return refused.value.code
 
 
 def test_the_integrity_check_knows_the_password() -> None:

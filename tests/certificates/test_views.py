@@ -15,8 +15,9 @@ from django.test.utils import CaptureQueriesContext
 
 from certificates import actions, listing, pkcs12
 from certificates.models import ClientCertificate, Draft, Pin
+from environments import actions as environments
 from environments.models import Person
-from tests import pki
+from tests import crowd, pki
 from tests.certificates.conftest import stored, upload
 
 pytestmark = pytest.mark.django_db
@@ -296,35 +297,154 @@ def test_a_row_can_be_opened_by_link_and_by_keyboard(signed_in, at, add_certific
 
 
 @pytest.mark.parametrize("search", ["", "example.com"])
-def test_the_page_asks_the_database_as_often_for_sixty_certificates_as_for_three(
-    search, signed_in, at, add_certificate, pin
+def test_the_network_page_asks_the_database_as_often_for_a_thousand_certificates_as_for_ten(
+    search, signed_in, at, environment, running_app
 ):
-    def queries() -> int:
-        with CaptureQueriesContext(
-            connection,
-        ) as captured:
-            assert signed_in.get(at("network"), {"q": search}).status_code == 200
-        return len(captured)
+    def queries() -> tuple[int, int]:
+        """On the first look after a change, which counts anew, and on the next."""
+        found = []
+        for _look in range(2):
+            with CaptureQueriesContext(connection) as captured:
+                assert signed_in.get(at("network"), {"q": search}).status_code == 200
+            found.append(len(captured))
+        return found[0], found[1]
 
-    for number in range(3):
-        pin(f"host{number}.example.com", add_certificate(f"Certificate {number}"))
+    crowd.fill(environment, 10)
     few = queries()
-    for number in range(3, 60):
-        pin(f"host{number}.example.com", add_certificate(f"Certificate {number}"))
+    crowd.fill(environment, 990)
 
     assert queries() == few
-    assert few <= 20
+    assert few[1] <= 20
+
+
+def test_a_long_list_is_turned_fifty_rows_at_a_time_and_keeps_the_search(signed_in, at, environment):
+    crowd.fill(environment, 120)
+    first = signed_in.get(at("network"))
+    assert [row.number for row in first.context["rows"]] == list(range(1, 51))
+    assert "Page 1 of 3" in text_of(first)
+    third = signed_in.get(at("network"), {"page": "3", "pins": "2"})
+    assert [row.number for row in third.context["rows"]] == list(range(101, 121))
+    assert len(third.context["pins"].items) == 50
+    page = third.content.decode()
+    assert 'href="?page=2&amp;pins=2"' in page, "turning one list leaves the other where it is"
+    assert 'href="?page=3&amp;pins=3#pins"' in page
+    assert [row.number for row in signed_in.get(at("network"), {"page": "99"}).context["rows"]][-1] == 120
+    assert signed_in.get(at("network"), {"page": "<script>"}).context["certificates"].number == 1
+    found = signed_in.get(at("network"), {"q": "client-1"})
+    assert "32 of 120" in text_of(found)
+    assert [row.number for row in found.context["rows"]][:3] == [1, 10, 11]
+    many = signed_in.get(at("network"), {"q": "example.com", "page": "2"})
+    assert "120 of 120" in text_of(many)
+    assert 'href="?q=example.com&amp;page=3"' in many.content.decode()
+
+
+def test_a_move_from_a_later_page_leads_to_the_page_where_it_is_now(signed_in, at, environment):
+    crowd.fill(environment, 60)
+    last = environment.certificates.get(position=60)
+    assert signed_in.post(at("certificate-move", last.pk), {"up": "59"}).url == f"{at('network')}?page=2#up-{last.pk}"
+    assert signed_in.post(at("certificate-move", last.pk), {"up": "1"}).url == f"{at('network')}#up-{last.pk}"
+    arrows = signed_in.get(at("network")).content.decode()
+    assert re.search(rf'id="up-{last.pk}" name="up" value="0" disabled', arrows)
+    assert "disabled" not in arrows.partition(f'id="down-{last.pk}"')[2].partition(">")[0]
+
+
+def test_a_search_looks_in_its_own_environment_only_and_knows_letters_of_any_language(
+    signed_in, at, environment, owner, add_certificate
+):
+    other = environments.create_environment(application=environment.application, name="Other", by=owner)
+    crowd.fill(other, 5, word="Gemeinsam")
+    add_certificate("Überweisung", cn="zahlung")
+    there = other.certificates.first().in_use
+    for query in ("gemeinsam", "host-1", there.sha256, there.serial):
+        assert signed_in.get(at("network"), {"q": query}).context["rows"] == []
+    for query in ("ÜBERWEIS", "über", "ZAHLUNG"):
+        assert [row.name for row in signed_in.get(at("network"), {"q": query}).context["rows"]] == ["Überweisung"]
+    for query in ("%", "_", "\\", "0x", "::", "9" * 200, "'"):
+        assert signed_in.get(at("network"), {"q": query}).context["rows"] == []
+
+
+def test_an_earlier_version_is_found_too(signed_in, at, owner, add_certificate, make_file):
+    certificate = add_certificate("Bank")
+    old = certificate.in_use
+    actions.renew(certificate=certificate, identity=pkcs12.read(make_file("renewed"), "secret"), in_use=True, by=owner)
+    for query in (old.sha256, old.serial, "renewed"):
+        assert [row.name for row in signed_in.get(at("network"), {"q": query}).context["rows"]] == ["Bank"]
+
+
+def test_a_certificate_with_many_pins_names_six_and_counts_the_rest(signed_in, at, environment):
+    crowd.fill(environment, 1, pins=9)
+    page = signed_in.get(at("network"))
+    assert "and 3 more" in text_of(page)
+    assert signed_in.get(at("certificates-csv")).getvalue().decode().count("host-") == 9
+
+
+# --- All certificates -------------------------------------------------------------------------------------------------
+
+
+def test_all_certificates_stand_on_one_page_the_next_to_expire_first(client, owner, person_with, environment):
+    payroll = environments.create_application(name="Payroll", by=owner)
+    other = environments.create_environment(application=payroll, name="Live", production=True, by=owner)
+    gone = environments.create_environment(application=payroll, name="Gone", by=owner)
+    crowd.fill(environment, 30)
+    crowd.fill(other, 40, word="=pay")
+    crowd.fill(gone, 3, word="archived")
+    environments.archive_environment(environment=gone, by=owner)
+    client.force_login(owner)
+
+    page = client.get("/certificates/")
+    ends = [row.version.not_after for row in page.context["rows"]]
+    assert ends == sorted(ends)
+    assert len(ends) == 50
+    assert "Client certificates 70" in text_of(page)
+    assert "Payroll / Live Production" in text_of(page)
+    assert "archived 1" not in text_of(page) + text_of(client.get("/certificates/?page=2"))
+    assert "40 of 70" in text_of(client.get("/certificates/", {"q": "=pay"}))
+    assert client.get("/certificates/", {"q": "archived"}).context["rows"] == []
+    sheet = list(csv.reader(io.StringIO(client.get("/certificates.csv").getvalue().decode("utf-8-sig"))))
+    assert len(sheet) == 71
+    assert sheet[0][:2] == ["Application", "Environment"]
+    assert not any(cell.startswith("=") for row in sheet for cell in row)
+
+    viewer = person_with("viewer")
+    assert "Client certificates 30" in text_of(viewer.get("/certificates/"))
+    assert viewer.get("/certificates/", {"q": "=pay"}).context["rows"] == []
+    assert viewer.get("/certificates/", {"q": other.certificates.first().in_use.sha256}).context["rows"] == []
+    assert b"Payroll" not in viewer.get("/certificates.csv").getvalue()
+
+
+def test_somebody_without_any_environment_finds_an_empty_page(client, environment):
+    crowd.fill(environment, 2)
+    client.force_login(Person.objects.create_user("nobody"))
+    assert "No client certificates yet" in text_of(client.get("/certificates/"))
+
+
+def test_all_certificates_ask_as_often_for_many_as_for_few(client, owner, environment):
+    client.force_login(owner)
+
+    def queries() -> list[int]:
+        found = []
+        for query in ("", "?page=2", "?q=example.com", "?q=nothing-like-it", "?q=" + "ab" * 20):
+            with CaptureQueriesContext(connection) as captured:
+                assert client.get(f"/certificates/{query}").status_code == 200
+            found.append(len(captured))
+        return found
+
+    crowd.fill(environment, 110)
+    few = queries()
+    crowd.fill(environment, 900)
+    assert queries() == few
+    assert max(few) <= 12
 
 
 def test_moving_is_a_button_and_not_offered_while_searching(signed_in, at, add_certificate):
     first, second = add_certificate("A"), add_certificate("B")
 
-    assert "Move B up" in signed_in.get(at("network")).content.decode()
-    assert "Move B up" not in signed_in.get(at("network"), {"q": "B"}).content.decode()
+    assert "Move up: B" in signed_in.get(at("network")).content.decode()
+    assert "Move up: B" not in signed_in.get(at("network"), {"q": "B"}).content.decode()
     signed_in.post(at("certificate-move", second.pk), {"to": "1"})
 
     assert list(ClientCertificate.objects.values_list("name", flat=True)) == ["B", "A"]
-    response = signed_in.post(at("certificate-move", second.pk), {"to": "2", "arrow": "down"})
+    response = signed_in.post(at("certificate-move", second.pk), {"down": "2"})
     assert response.url.endswith(f"#down-{second.pk}")
     assert "Moved B to position 2." in text_of(signed_in.get(at("network")))
     assert signed_in.post(at("certificate-move", first.pk), {"to": "-1"}).status_code == 302
@@ -335,7 +455,7 @@ def test_the_csv_has_every_certificate_and_no_cell_is_a_formula(signed_in, at, a
     add_certificate("Bank", cn="-1")
 
     response = signed_in.get(at("certificates-csv"))
-    rows = list(csv.reader(io.StringIO(response.content.decode("utf-8-sig"))))
+    rows = list(csv.reader(io.StringIO(response.getvalue().decode("utf-8-sig"))))
 
     assert response["Content-Disposition"].startswith("attachment")
     assert [row[1] for row in rows] == ["Name", '\'=HYPERLINK("http://evil.example")', "Bank"]

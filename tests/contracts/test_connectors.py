@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -21,7 +22,17 @@ from typing import Any, Protocol
 import pytest
 
 from certificates.content import Bundle, File, digest_of_files
-from rollouts.connectors import CALL_LIMIT, CONNECTORS, Connector, ConnectorError, Observation, connect, local_process
+from rollouts.connectors import (
+    CALL_LIMIT,
+    CONNECTORS,
+    Connector,
+    ConnectorError,
+    Observation,
+    OutOfOrder,
+    connect,
+    local_process,
+    sessions,
+)
 from rollouts.connectors.local_process import LocalProcess, stop_all
 
 pytestmark = [pytest.mark.contract, pytest.mark.timeout(60)]
@@ -267,8 +278,11 @@ def test_an_app_that_exits_at_once_is_observed_as_stopped_with_its_reason(connec
     assert seen.incarnation == ""
     assert seen.digest is None
     assert "the password of one.pfx is wrong" in seen.note
+    assert seen.ended, "it was started, and is gone"
+    connector.start()
+    assert until(lambda: connector.observe().ended not in ("", seen.ended)), "each start has an end of its own"
     connector.stop()
-    assert connector.observe().status == "stopped"
+    assert connector.observe() == Observation("stopped"), "and what was stopped did not end by itself"
 
 
 def test_going_back_to_the_bundle_before_restores_its_bytes(connector: Connector) -> None:
@@ -317,8 +331,13 @@ def versions(server: ThisServer) -> set[str]:
 
 
 def record(server: ThisServer) -> dict[str, Any]:
-    stored: dict[str, Any] = json.loads((server.folder / "process.json").read_text())
-    return stored
+    pid, start_time, boot = (server.folder / "process").readlink().name.split("-")
+    return {"pid": int(pid), "start_time": int(start_time), "boot": boot}
+
+
+def set_record(server: ThisServer, stored: dict[str, Any]) -> None:
+    (server.folder / "process").unlink(missing_ok=True)
+    (server.folder / "process").symlink_to("-".join(map(str, stored.values())))
 
 
 def bystander() -> subprocess.Popen[bytes]:
@@ -341,7 +360,7 @@ def test_files_are_0600_and_folders_0700_whatever_the_umask(server: ThisServer, 
         assert {oct(p.stat().st_mode & 0o777) for p in places if p.is_dir()} == {"0o700"}
         assert {oct(p.stat().st_mode & 0o777) for p in places if p.is_file()} == {"0o600"}
     local.start()
-    for name in ("app.log", "process.json", "platform-log.jsonl", "lock"):
+    for name in ("app.log", "platform-log.jsonl", "lock"):
         assert (server.folder / name).stat().st_mode & 0o777 == 0o600
 
 
@@ -450,15 +469,15 @@ def test_the_lock_outlives_a_caller_killed_within_the_start(server: ThisServer, 
     pipe = server.folder / "platform-log.jsonl"
     os.mkfifo(pipe)  # the launcher waits here, recorded but not yet the app, until somebody reads
     caller = a_caller("local-process", server, "pass")
-    assert until((server.folder / "process.json").exists)
+    assert until((server.folder / "process").is_symlink)
     os.killpg(caller.pid, signal.SIGKILL)
     caller.communicate(timeout=10)
     lock = os.open(server.folder / "lock", os.O_RDWR)
     reader = -1
     try:
-        assert not local_process._taken(lock)
+        assert not sessions.taken(lock)
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-        assert until(lambda: local_process._taken(lock))
+        assert until(lambda: sessions.taken(lock))
         assert until_up(local).status == "running"
     finally:
         os.close(lock)
@@ -491,15 +510,15 @@ def test_a_recycled_number_is_not_signalled(server: ThisServer, local: LocalProc
     other = bystander()
     try:
         start_time = int(Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[19])
-        for wrong in ({"start_time": start_time - 1}, {"start_time": start_time, "boot": "another boot"}):
-            (server.folder / "process.json").write_text(json.dumps(real | {"pid": other.pid} | wrong))
+        for wrong in ({"start_time": start_time - 1}, {"start_time": start_time, "boot": "another"}):
+            set_record(server, real | {"pid": other.pid} | wrong)
             assert local.observe().status == "stopped"
             local.stop()
             assert other.poll() is None
-            assert not (server.folder / "process.json").exists()
+            assert not (server.folder / "process").is_symlink()
         assert "stop" not in server.calls()
         # The same record with the right values is ours: the test above could have failed.
-        (server.folder / "process.json").write_text(json.dumps(real | {"pid": other.pid, "start_time": start_time}))
+        set_record(server, real | {"pid": other.pid, "start_time": start_time})
         local.stop()
         assert other.wait(5) == -signal.SIGTERM
     finally:
@@ -507,10 +526,63 @@ def test_a_recycled_number_is_not_signalled(server: ThisServer, local: LocalProc
         other.communicate()
 
 
+def test_an_app_that_the_first_release_started_is_still_known(server: ThisServer, local: LocalProcess) -> None:
+    local.start()
+    until_up(local)
+    known = record(server)
+    (server.folder / "process").unlink()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    (server.folder / "process.json").write_text(json.dumps(known | {"boot": boot, "started_at": "2026-11-23T10:00:00"}))
+    assert local.observe().incarnation == f"{known['pid']}-{known['start_time']}"
+    local.stop()
+    assert server.processes() == []
+    assert not (server.folder / "process.json").exists()
+
+
+def test_the_app_starts_where_not_one_more_byte_can_be_written(server: ThisServer, local: LocalProcess) -> None:
+    """RLIMIT_FSIZE stands for a full disk: names can be made, contents cannot; and what is started inherits it."""
+    local.start()
+    until_up(local)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        local.stop()
+        local.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert until_up(local).status == "running"
+    assert len(server.processes()) == 1
+
+
+def test_an_order_that_comes_too_late_is_not_carried_out(kind: str, world: World) -> None:
+    early, late = connect(kind, world.settings, 1_000), connect(kind, world.settings, 2_000)
+    first, second = bundle(), bundle()
+    early.deliver(first)
+    early.start()
+    late.stop()
+    late.deliver(second)
+    late.start()
+    before = until_up(late)
+    for call in (early.stop, early.start, lambda: early.deliver(first)):
+        with pytest.raises(OutOfOrder, match="too late"):
+            call()
+    assert late.observe() == before
+    assert late.delivered_digest() == second.digest
+    connect(kind, world.settings).stop()
+    assert late.observe().status == "stopped", "an order without a number is carried out"
+
+
+def test_an_order_from_a_clock_that_was_set_back_counts_for_nothing(kind: str, world: World) -> None:
+    tomorrow = int(time.time() * 1000) + 86_400_000
+    connect(kind, world.settings, tomorrow).start()
+    connect(kind, world.settings, int(time.time() * 1000)).stop()
+    assert world.processes() == []
+
+
 def test_an_app_that_ignores_sigterm_is_killed(
     server: ThisServer, local: LocalProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_process, "TERM_LIMIT", 0.3)
+    monkeypatch.setattr(sessions, "TERM_LIMIT", 0.3)
     server.let_the_app(deaf=True, child=True)
     local.start()
     assert until_up(local).status == "running"
@@ -554,7 +626,7 @@ def test_the_log_starts_anew_with_each_start_and_the_one_before_is_kept(
         local.start()
         assert until(lambda: local.observe().status == "stopped")
         assert reason in local.observe().note
-        assert len(local.observe().note) <= local_process.NOTE_LIMIT + 40
+        assert len(local.observe().note) <= sessions.NOTE_LIMIT + 40
     assert (server.folder / "app.log").read_text().strip() == "three" * 200
     assert (server.folder / "app.log.1").read_text().strip() == "two" * 200
     assert not (server.folder / "app.log.2").exists()
@@ -620,9 +692,10 @@ def test_a_digest_that_is_no_digest_is_no_evidence(server: ThisServer, local: Lo
     assert (seen.status, seen.digest) == ("running", None)
 
 
-def test_a_record_that_cannot_be_read_stops_every_call(server: ThisServer, local: LocalProcess) -> None:
+@pytest.mark.parametrize("name", ["process", "process.json"])
+def test_a_record_that_cannot_be_read_stops_every_call(server: ThisServer, local: LocalProcess, name: str) -> None:
     server.folder.mkdir(parents=True)
-    (server.folder / "process.json").write_text("{")
+    (server.folder / name).write_text("{")
     for call in (local.start, local.stop, local.observe, local.check):
         with pytest.raises(ConnectorError, match="cannot be read"):
             call()
@@ -632,17 +705,15 @@ def test_a_record_that_cannot_be_read_stops_every_call(server: ThisServer, local
 def test_a_call_that_meets_another_one_says_so_in_time(
     server: ThisServer, local: LocalProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_process, "LOCK_LIMIT", 0.2)
-    with local_process._locked(server.folder), pytest.raises(ConnectorError, match="Another call"):
+    monkeypatch.setattr(sessions, "LOCK_LIMIT", 0.2)
+    with sessions.locked(server.folder), pytest.raises(ConnectorError, match="Another call"):
         local.deliver(bundle())
     local.deliver(bundle())
 
 
 def test_the_limits_of_one_call_together_stay_below_the_limit_of_a_call() -> None:
-    stop = local_process.LOCK_LIMIT + local_process.TERM_LIMIT + local_process.KILL_LIMIT
-    start = (
-        local_process.LOCK_LIMIT + local_process.LEFTOVER_LIMIT + local_process.KILL_LIMIT + local_process.LAUNCH_LIMIT
-    )
+    stop = sessions.LOCK_LIMIT + sessions.TERM_LIMIT + sessions.KILL_LIMIT
+    start = sessions.LOCK_LIMIT + sessions.LEFTOVER_LIMIT + sessions.KILL_LIMIT + sessions.LAUNCH_LIMIT
     assert max(stop, start) < CALL_LIMIT
 
 

@@ -1,10 +1,11 @@
-"""Who may do what to an environment that is archived: see it, and bring it back; nothing else, for anybody."""
+"""Who may do what, and where; to an environment that is archived nobody but see it and bring it back."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from django.http import Http404
 from django.test import Client
 
 from environments import actions
@@ -64,3 +65,26 @@ def test_the_settings_of_an_archived_environment_offer_to_bring_it_back_and_noth
     assert not Destination.objects.exists()
     assert client.post(archived.url("environment-bring-back")).status_code == 302
     assert client.post(settings, {"form": "environment", "name": "Other"}).status_code == 302
+
+
+def test_a_role_counts_in_its_own_place_only_and_several_add_up(
+    application: Any, environment: Environment, owner: Person, ada: Person
+) -> None:
+    other = actions.create_environment(application=application, name="Production", by=owner)
+    elsewhere = actions.create_application(name="Payroll", by=owner)
+    actions.create_environment(application=elsewhere, name="Acceptance", by=owner)
+
+    def give(role: str, **where: Any) -> None:
+        actions.add_member(person=ada, role=role, by=owner, **({"application": application} | where))
+
+    give("operator", environment=other)
+    give("owner", application=elsewhere)
+    with pytest.raises(Http404):
+        get_environment(ada, "invoicing", "acceptance")
+    assert get_environment(ada, "invoicing", "production").rights == {Right.VIEW, Right.CERTIFICATES, Right.APPLY}
+    give("viewer")
+    assert get_environment(ada, "invoicing", "acceptance").rights == {Right.VIEW}
+    give("exporter", environment=environment)
+    assert get_environment(ada, "invoicing", "acceptance").rights == {Right.VIEW, Right.EXPORT}
+    with pytest.raises(NotAllowed):
+        get_environment(ada, "invoicing", "acceptance", to=Right.APPLY)

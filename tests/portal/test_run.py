@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -12,8 +13,10 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -168,11 +171,76 @@ def test_the_clock_reaches_the_worker(running: Run) -> None:
 
     def pulse() -> object:
         with sqlite3.connect(running.data / "countersign.sqlite3") as database:
-            return database.execute("SELECT at FROM rollouts_pulse WHERE name = 'worker'").fetchone()
+            return database.execute("SELECT max(at) FROM rollouts_pulse WHERE kind = 'worker'").fetchone()[0]
 
     until(pulse, 20)
     first = pulse()
     until(lambda: pulse() != first, 20)
+
+
+def ready(run: Run) -> tuple[int, list[str]]:
+    """What /readyz answers: the status, and the parts that are not ok."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{run.port}/readyz", timeout=10) as response:
+            status, told = response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        status, told = error.code, json.load(error)
+    except OSError:
+        return 0, []
+    return status, [name for name, word in told.items() if word != "ok"]
+
+
+def children_of_the_worker(run: Run) -> list[int]:
+    worker = [pid for pid, words in processes() if "worker" in words and pid in run.everything()]
+    return [pid for pid in worker if parent(pid) in worker]
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_it_says_of_each_part_that_it_is_ok(running: Run) -> None:
+    until(lambda: ready(running) == (200, []), 60)
+
+
+def test_a_stopped_clock_is_noticed_and_keeps_nobody_away(running: Run) -> None:
+    (clock,) = (pid for pid, words in processes() if "beat" in words and pid in running.everything())
+    os.kill(clock, signal.SIGSTOP)
+    try:
+        until(lambda: "clock" in ready(running)[1], 60)
+        assert ready(running)[0] == 200
+    finally:
+        os.kill(clock, signal.SIGCONT)
+    until(lambda: ready(running) == (200, []), 60)
+
+
+def test_a_vault_key_that_is_put_away_and_back_needs_no_restart(running: Run) -> None:
+    key = running.data / "vault-key.json"
+    key.rename(running.data / "put-away")
+    try:
+        until(lambda: ready(running) == (503, ["vault_key"]), 30)
+        assert running.answers(), "the process is well"
+    finally:
+        (running.data / "put-away").rename(key)
+    until(lambda: ready(running) == (200, []), 30)
+
+
+def test_children_of_the_worker_that_are_killed_while_they_wait_take_nothing_along(running: Run) -> None:
+    """Of several that share one pipe, the killed one could hold its lock, and none of the others would work again."""
+    until(lambda: ready(running) == (200, []), 60)
+    before = children_of_the_worker(running)
+    assert len(before) == 2
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    killed_at = time.time()
+    until(lambda: len(children_of_the_worker(running)) == 2, 60)
+
+    def worked_since() -> bool:
+        with sqlite3.connect(running.data / "countersign.sqlite3") as database:
+            (at,) = database.execute("SELECT max(at) FROM rollouts_pulse WHERE kind = 'sweep'").fetchone()
+        return datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp() > killed_at + 1
+
+    until(worked_since, 60)
 
 
 @pytest.mark.parametrize("program", ["gunicorn", "celery", "sandbox.partner"])

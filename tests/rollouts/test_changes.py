@@ -119,11 +119,11 @@ def test_pins_read_as_words_and_a_pin_goes_by_whoever_disabled_its_certificate(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_lines_of_any_number_of_changes_take_two_queries(
+def test_the_lines_of_any_number_of_changes_take_three_queries(
     environment, add_certificate, django_assert_num_queries, running_app
 ):
     for name in ("One", "Two", "Three"):
         add_certificate(name)
     found = standing(environment).changes
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         assert [line.after.version.number for line in lines(environment, found)] == [1, 1, 1]

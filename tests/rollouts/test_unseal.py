@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
 from audit.models import Event
@@ -27,10 +26,11 @@ def test_rows_that_point_at_each_others_keys_are_refused(environment, add_certif
 
 def test_files_that_were_swapped_in_storage_are_refused(environment, add_certificate, owner):
     names = [add_certificate(name).in_use.sealed.storage_name for name in ("First", "Second")]
-    first, second = (Path(storages["vault"].path(name)) for name in names)
-    kept = first.read_bytes()
-    first.write_bytes(second.read_bytes())
-    second.write_bytes(kept)
+    storage = storages["vault"]
+    contents = [storage.open(name).read() for name in names]
+    for name, other in zip(names, reversed(contents), strict=True):
+        storage.delete(name)
+        assert storage.save(name, ContentFile(other)) == name
     with pytest.raises(TamperedOrMoved):
         unseal.written(actions.wanted_versions(environment), reason="test", by=owner)
 

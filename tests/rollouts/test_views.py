@@ -15,13 +15,14 @@ from django.utils import timezone
 from audit.models import Event
 from certificates import actions as certificates
 from certificates import pkcs12
-from certificates.models import ClientCertificate
+from certificates.models import ClientCertificate, Comparison
 from environments import actions as environments
 from environments.models import Person
 from rollouts import actions, moves
 from rollouts.connectors import connect
 from rollouts.models import Destination, Revision, Rollout, Step
 from rollouts.standing import standing
+from tests import crowd
 from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -233,6 +234,82 @@ def test_the_number_of_queries_of_a_page_does_not_grow_with_the_data(
     pin("three.example.com", add_certificate("Last"))
     pin("four.example.com", add_certificate("Very last"))
     assert measure() == few
+
+
+@pytest.mark.parametrize("role", [None, "viewer", "operator"])
+def test_each_poll_of_a_rollout_asks_at_most_five_queries_and_polls_end(
+    role, client, owner, environment, running_app, add_certificate, person
+):
+    somebody = owner if role is None else person("ada", role)
+    if role == "operator":
+        # Several roles at once, one of them here only, are no further query.
+        place = {"application": environment.application, "person": somebody, "by": owner}
+        environments.add_member(role="viewer", environment=environment, **place)
+        environments.add_member(role="exporter", **place)
+    client.force_login(somebody)
+
+    def poll(rollout: Rollout) -> str:
+        address = environment.url("rollout-live", rollout.pk)
+        with CaptureQueriesContext(connection) as queries:
+            answer = client.get(address)
+        assert len(queries) <= 5, "\n".join(query["sql"][:300] for query in queries)
+        rollout.refresh_from_db()
+        assert answer.status_code == (286 if rollout.is_final else 200)
+        assert ("hx-get" in answer.content.decode()) is not rollout.is_final
+        assert 'id="changes" hx-swap-oob' in answer.content.decode() or not rollout.is_final
+        return rollout.state
+
+    polled = []
+    for name in ("First", "Second"):
+        add_certificate(name)
+        shown = actions.pending(environment)[0].digest
+        rollout = actions.apply(environment=environment, shown=shown, reason="test", by=owner)
+        polled.append(poll(rollout))
+        while moves.advance(rollout.pk):
+            polled.append(poll(rollout))
+        polled.append(poll(rollout))
+        assert "hx-get" not in client.get(rollout.get_absolute_url()).content.decode()
+    assert polled.count("requested") == 2
+    assert {"delivering", "verifying"} <= set(polled)
+    assert polled[-1] == "verified"
+
+
+def test_a_rollout_that_changes_nothing_says_so_until_its_last_poll(page, environment, running_app, owner, run_rollout):
+    rollout = run_rollout(actions.restart(environment=environment, by=owner))
+    answer = page.get(f"{rollout.get_absolute_url()}live/")
+    assert answer.status_code == 286
+    assert "hx-swap-oob" not in answer.content.decode()
+
+
+def test_pages_of_an_environment_ask_as_often_for_a_thousand_certificates_as_for_ten(page, environment, running_app):
+    def queries() -> dict[str, list[int]]:
+        """On the first look after a change, which counts anew, and on the next."""
+        found: dict[str, list[int]] = {}
+        for name in ("environment", "chips", "rollouts", "environment-settings", "changes"):
+            Comparison.objects.all().delete()
+            for _look in range(2):
+                with CaptureQueriesContext(connection) as captured:
+                    assert page.get(environment.url(name)).status_code in (200, 286)
+                found.setdefault(name, []).append(len(captured))
+        return found
+
+    crowd.fill(environment, 10)
+    few = queries()
+    crowd.fill(environment, 990)
+    assert queries() == few
+    assert max(warm for _cold, warm in few.values()) <= 16
+
+
+def test_many_changes_are_turned_page_by_page_and_applied_as_a_whole(page, environment, running_app):
+    crowd.fill(environment, 150)
+    first = page.get(environment.url("changes"))
+    assert "300 changes that are not running" in text(first)
+    assert "Page 1 of 2" in text(first)
+    second = text(page.get(environment.url("changes"), {"page": 2}))
+    assert "host-150.acceptance.example.com" in second
+    assert "Apply 300 changes and restart" in text(page.get(environment.url("apply")))
+    undo = text(page.get(environment.url("undo")))
+    assert "client 12 stay on the list, disabled. So do 138 more." in undo
 
 
 # --- Apply -----------------------------------------------------------------------------------------------------------

@@ -32,6 +32,22 @@ def test_a_file_that_others_may_use_is_refused_with_its_mode(mode: int, key_file
         LocalKeyring.from_options({"path": key_file})
 
 
+def test_a_credential_that_systemd_hands_over_may_show_the_bit_of_its_access_control_list(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(key_file.parent))
+    key_file.chmod(0o440)
+    assert LocalKeyring.from_options({"path": key_file}).key_ids
+    for more in (0o460, 0o444):
+        key_file.chmod(more)
+        with pytest.raises(KeyringUnusable, match=f"{more:04o}"):
+            LocalKeyring.from_options({"path": key_file})
+    key_file.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(key_file.parent.parent))
+    with pytest.raises(KeyringUnusable, match="0440"):
+        LocalKeyring.from_options({"path": key_file})
+
+
 def test_a_stricter_mode_is_welcome(key_file: Path) -> None:
     key_file.chmod(0o400)
     assert LocalKeyring.from_options({"path": key_file}).active_id

@@ -181,7 +181,9 @@ def _refuse_unless_private(path: Path, status: os.stat_result) -> None:
         raise _unusable(path, "is not a regular file; name a file in VAULT_KEYRING")
     if status.st_uid not in (0, os.geteuid()):
         raise _unusable(path, f"belongs to user {status.st_uid}; let the portal's user ({os.geteuid()}) own it")
-    if status.st_mode & 0o077:
+    # systemd lets a unit's user read its credentials by an access control list, whose mask shows as the group's bits.
+    credential = str(path.parent) == os.environ.get("CREDENTIALS_DIRECTORY")
+    if status.st_mode & (0o037 if credential else 0o077):
         mode = stat.S_IMODE(status.st_mode)
         raise _unusable(path, f"has mode {mode:04o}, so others may use it; set it to 0600")
     if status.st_size > MAX_FILE_BYTES:

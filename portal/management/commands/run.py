@@ -18,6 +18,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
 
 from portal import first_owner
 from portal.supervisor import Child, Supervisor
@@ -74,8 +75,13 @@ class Command(BaseCommand):
 
 
 def prepare(say: Callable[[str], None]) -> tuple[str, str | None]:
-    """Brings the data folder to the state that this version needs. Returns the first owner's name, and a one-time
-    password if that account was made just now."""
+    """Brings the data folder and the database to the state that this version needs. Returns the first owner's name, and
+    a one-time password if that account was made just now. Several at once wait for one another."""
+    with taking_turns(say) as waited:
+        return _prepare(say, just_done_elsewhere=waited)
+
+
+def _prepare(say: Callable[[str], None], *, just_done_elsewhere: bool) -> tuple[str, str | None]:
     call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
     # Before a key is made: where sealed objects exist, a key that is gone must be put back and not be replaced.
     errors = [message for message in checks.run_checks(databases=["default"]) if message.is_serious(checks.ERROR)]
@@ -88,7 +94,42 @@ def prepare(say: Callable[[str], None]) -> tuple[str, str | None]:
         call_command("generate_vault_key", stdout=io.StringIO())
         say(f"Made the vault's key in {kind.whereabouts(options)}; keep a copy of it away from this machine.")
     call_command("collectstatic", interactive=False, verbosity=0, skip_checks=True)
-    return first_owner.ensure()
+    return first_owner.ensure(just_done_elsewhere=just_done_elsewhere)
+
+
+# A number of our own in PostgreSQL's space of advisory locks; two of us agree on it, nothing else does.
+TURN = 0x_C047_E251
+
+
+@contextlib.contextmanager
+def taking_turns(say: Callable[[str], None]) -> Iterator[bool]:
+    """One preparation at a time for a data folder, and for a database that machines share. Yields whether another one
+    had to end first. Locks are let go when their holder is gone, however it went."""
+    with (settings.DATA_DIR / "prepare.lock").open("a") as lock:
+        waited = False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = True
+            say("Waiting for another preparation to end.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if connection.vendor != "postgresql":
+            yield waited
+            return
+        with connection.cursor() as cursor:
+            # What a page may not take, an upgrade may; and a turn is waited for without an end.
+            cursor.execute("SET statement_timeout TO 0")
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [TURN])
+            if not cursor.fetchone()[0]:
+                waited = True
+                say("Waiting for another preparation of this database to end.")
+                cursor.execute("SET lock_timeout TO 0")
+                cursor.execute("SELECT pg_advisory_lock(%s)", [TURN])
+                cursor.execute("RESET lock_timeout")
+        try:
+            yield waited
+        finally:
+            connection.close()  # with it go the lock and the longer limit
 
 
 class Greeting:
@@ -137,19 +178,16 @@ def children() -> list[Child]:
         (
             *python, "gunicorn", "portal.wsgi:application",
             "--bind", f"127.0.0.1:{settings.PORT}",
-            "--worker-class", "gthread", "--workers", "2", "--threads", "4",
-            "--timeout", "60", "--graceful-timeout", "5",
+            # What is the same everywhere stands in gunicorn.conf.py.
+            "--workers", "2", "--graceful-timeout", "5",
             "--worker-tmp-dir", str(temporary),
-            "--no-control-socket",
-            # The path without its query, and no referrer: what a person searched for is nobody's business.
-            "--access-logfile", "-", "--access-logformat", "%(t)s %(h)s %(m)s %(U)s %(s)s %(B)s %(M)sms",
         ),
     )  # fmt: skip
     worker = Child(
         "worker",
         "worker",
         (
-            *python, "celery", "--app", "portal.celery", "worker",
+            *python, "celery", "--app", "portal.celery", "--quiet", "worker",
             "--pool", "prefork", "--concurrency", "2", "--loglevel", "INFO",
             "--without-gossip", "--without-mingle", "--without-heartbeat",
         ),
@@ -160,7 +198,7 @@ def children() -> list[Child]:
         "clock",
         "clock",
         (
-            *python, "celery", "--app", "portal.celery", "beat",
+            *python, "celery", "--app", "portal.celery", "--quiet", "beat",
             "--schedule", str(settings.DATA_DIR / "clock"),
             # only_one() already sees to it; a number in a file outlives its process.
             "--pidfile", "", "--loglevel", "WARNING",

@@ -1,0 +1,21 @@
+"""The portal's settings for a world of many small apps, in which every wait is short."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from portal.settings import *  # noqa: F403
+
+WORLD = Path(os.environ["CHAOS_WORLD"])
+LOCAL_PROCESSES = json.loads((WORLD / "places.json").read_text())
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# Seconds that a statement waits for a lock; a death by “locked” holds one for longer.
+PATIENCE = 0.7
+_options = DATABASES["default"].setdefault("OPTIONS", {})  # noqa: F405
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405
+    _options["timeout"] = PATIENCE
+else:
+    _options["options"] = f"-c lock_timeout={int(PATIENCE * 1000)}"
