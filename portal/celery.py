@@ -46,6 +46,10 @@ class Clock(PersistentScheduler):
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
         if _waiting() < LONGEST_QUEUE:
             super().apply_entry(entry, producer)
+        else:
+            from rollouts import pulses  # needs Django's apps, which are ready by now
+
+            pulses.tick()
 
 
 def _waiting() -> int:

@@ -206,8 +206,7 @@ def stop(rollout: Rollout) -> None:
     """Stops the app, and, when it is to run, starts it in the same breath."""
     app = connector(rollout)
     seen = app.observe()
-    ours = seen.incarnation == rollout.incarnation_before
-    if rollout.start_after and seen.incarnation and not ours:
+    if rollout.start_after and _started_since(seen, rollout.incarnation_before):
         say(rollout, "The app was restarted meanwhile")
         enter(rollout, "verifying", running_at=timezone.now())
         return
@@ -226,15 +225,16 @@ def stop(rollout: Rollout) -> None:
 
 def start(rollout: Rollout) -> None:
     app = connector(rollout)
-    if _to_be_started(app.observe(), rollout.incarnation_before):
+    seen = app.observe()
+    if not seen.incarnation and not _started_since(seen, rollout.incarnation_before):
         with calling(rollout, "start", "Start the app"):
             app.start()
     enter(rollout, "verifying")
 
 
-def _to_be_started(seen: Observation, before: str) -> bool:
-    """Not where it runs; and not where our start came to its end before it could be recorded, which verifying tells."""
-    return not seen.incarnation and seen.ended in ("", before)
+def _started_since(seen: Observation, before: str) -> bool:
+    """Another start than the one before runs, or came to its end before it could be recorded: verifying tells which."""
+    return (seen.incarnation or seen.ended) not in ("", before)
 
 
 def verify(rollout: Rollout) -> None:
@@ -278,13 +278,13 @@ def go_back(rollout: Rollout) -> None:
                 phase = "stop" if seen.incarnation else "start"
                 hold(rollout, phase=phase, incarnation_back=seen.incarnation or seen.ended)
         case "stop":
-            seen = app.observe()
-            if seen.incarnation and seen.incarnation != rollout.incarnation_back:
+            if _started_since(app.observe(), rollout.incarnation_back):
                 hold(rollout, phase="verify")
             else:
                 _restart(rollout, app, after="")
         case "start":
-            if _to_be_started(app.observe(), rollout.incarnation_back):
+            seen = app.observe()
+            if not seen.incarnation and not _started_since(seen, rollout.incarnation_back):
                 with calling(rollout, "start", "Start the app with what ran before"):
                     app.start()
             hold(rollout, phase="verify")

@@ -67,8 +67,8 @@ def tidy() -> None:
 
 
 @signals.after_task_publish.connect(sender="rollouts.sweep")
-def _tick(**_: Any) -> None:
-    """Only the clock asks for a sweep, so this is it, and the broker has taken what it sent."""
+def tick(**_: Any) -> None:
+    """Only the clock asks for a sweep, so this is it, and the broker has taken what it sent, or is full of it."""
     try:
         pulse(CLOCK)
     except Error as error:

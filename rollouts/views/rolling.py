@@ -8,13 +8,13 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Case, Exists, OuterRef, Q, Subquery, Value, When
+from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models.functions import Coalesce, Length, Replace
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from certificates.content import Content
 from certificates.models import ClientCertificate
 from certificates.targets import WORDS
 from environments.access import Right, get_environment
@@ -22,16 +22,18 @@ from environments.forms import refused
 from environments.models import Environment
 from environments.refusals import Refused
 from rollouts import actions
-from rollouts.changes import changes, nothing
-from rollouts.differences import SETTING_WORDS, Line, Side, lines, sent
+from rollouts.changes import Change, changes, nothing
+from rollouts.differences import SETTING_WORDS, Side, lines, sent
 from rollouts.forms import ReasonForm
-from rollouts.models import Destination, Pulse, Revision, Rollout
+from rollouts.models import Destination, Pulse, Revision, RevisionEntry, Rollout
 from rollouts.stages import evidence, if_it_fails, log_lines, result, stages, title
 from rollouts.standing import Chip, silent_since, standing
 from rollouts.states import CANCELLABLE
 from rollouts.views.overview import rollout_lines
 
 A_PAGE = 25
+# Of what a rollout changes; its revision's page has everything.
+LINES_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class RevisionLine:
     """One revision in a list, with how it fared and whether it can run again."""
 
     revision: Revision
-    content: Content
+    certificates: int
+    pins: int
     result: Chip
     returns: bool
 
@@ -49,7 +52,7 @@ def rollouts(request: HttpRequest, app: str, env: str) -> HttpResponse:
     environment = get_environment(request.user, app, env)
     stand = standing(environment)
     listed = Paginator(environment.rollouts.select_related("revision", "previous"), A_PAGE)
-    frozen = Paginator(environment.revisions.prefetch_related("rollouts"), A_PAGE)
+    frozen = Paginator(counted(environment.revisions.prefetch_related("rollouts")), A_PAGE)
     page, revisions = listed.get_page(request.GET.get("page")), frozen.get_page(request.GET.get("revisions"))
     context = {
         "environment": environment,
@@ -62,7 +65,21 @@ def rollouts(request: HttpRequest, app: str, env: str) -> HttpResponse:
     return render(request, "rollouts/rollouts.html", {"section": "applications", **context})
 
 
-def _revision_line(revision: Revision, destination: Destination | None) -> RevisionLine:
+def counted(revisions: QuerySet[Revision]) -> QuerySet[Revision]:
+    """With the numbers of their certificates and pins, and without their contents, which are as long as these are many.
+
+    In the canonical form each pin has its `"key":` once, and no text in it can spell that, because quotation marks in
+    texts are escaped.
+    """
+    entries = RevisionEntry.objects.filter(revision=OuterRef("pk")).order_by().values("revision")
+    without = Replace("content", Value('"key":'), Value(""))
+    return revisions.defer("content").annotate(
+        certificates=Coalesce(Subquery(entries.annotate(n=Count("pk")).values("n")), 0),
+        pins=(Length("content") - Length(without)) / len('"key":'),
+    )
+
+
+def _revision_line(revision: Any, destination: Destination | None) -> RevisionLine:
     states = {rollout.state for rollout in revision.rollouts.all()}
     running = destination is not None and destination.running_id == revision.pk
     if running:
@@ -73,7 +90,8 @@ def _revision_line(revision: Revision, destination: Destination | None) -> Revis
         chip = Chip(_("Failed"), "bad", "alert")
     else:
         chip = Chip(_("Never ran"), "plain", "circle")
-    return RevisionLine(revision, revision.frozen, chip, "verified" in states and not running)
+    returns = "verified" in states and not running
+    return RevisionLine(revision, revision.certificates, revision.pins, chip, returns)
 
 
 def _rollout(environment: Environment, pk: UUID) -> Rollout:
@@ -127,7 +145,9 @@ def _app_that_runs(rollout: Any) -> str:
 def rollout(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     environment = get_environment(request.user, app, env)
     found = _rollout(environment, pk)
-    context = {"section": "applications", "lines": _what_changes(found), **_told(found)}
+    differ = _what_changes(found)
+    told = {"lines": lines(environment, differ[:LINES_SHOWN]), "more_lines": max(0, len(differ) - LINES_SHOWN)}
+    context = {"section": "applications", **told, **_told(found)}
     return render(request, "rollouts/rollout.html", context)
 
 
@@ -141,7 +161,7 @@ def live(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
 
 
 def _delivers_a_change(rollout: Any) -> bool:
-    """Whether `_what_changes` has lines, without reading either content: equal content has equal digests."""
+    """Whether `_what_changes` has any, without reading either content: equal content has equal digests."""
     if rollout.revision is None or rollout.kind not in ("apply", "roll-back"):
         return False
     if rollout.previous is None:
@@ -149,13 +169,13 @@ def _delivers_a_change(rollout: Any) -> bool:
     return bool(rollout.previous.digest != rollout.revision.digest)
 
 
-def _what_changes(rollout: Rollout) -> list[Line]:
+def _what_changes(rollout: Rollout) -> tuple[Change, ...]:
     """From what ran when it was asked for to what it delivers; nothing for a stop, start or restart."""
     if rollout.revision is None or rollout.kind not in ("apply", "roll-back"):
-        return []
+        return ()
     wanted = rollout.revision.frozen
     before = rollout.previous.frozen if rollout.previous else nothing(wanted)
-    return lines(rollout.environment, changes(before, wanted))
+    return changes(before, wanted)
 
 
 @require_POST
@@ -195,7 +215,7 @@ def _sent(slug: str | None, names: dict[str, str]) -> Side:
 @require_safe
 def revision(request: HttpRequest, app: str, env: str, number: int) -> HttpResponse:
     environment = get_environment(request.user, app, env)
-    found = get_object_or_404(environment.revisions.prefetch_related("rollouts"), number=number)
+    found = get_object_or_404(counted(environment.revisions.prefetch_related("rollouts")), number=number)
     its = list(found.rollouts.select_related("revision", "previous", "bundle"))
     delivered = list(dict.fromkeys(rollout.bundle.digest for rollout in its if rollout.bundle))
     context = {**_frozen(environment, found), "its_rollouts": rollout_lines(its, environment), "delivered": delivered}
@@ -205,7 +225,7 @@ def revision(request: HttpRequest, app: str, env: str, number: int) -> HttpRespo
 @require_http_methods(["GET", "HEAD", "POST"])
 def roll_back(request: HttpRequest, app: str, env: str, number: int) -> HttpResponse:
     environment = get_environment(request.user, app, env, to=Right.APPLY)
-    found = get_object_or_404(environment.revisions.prefetch_related("rollouts"), number=number)
+    found = get_object_or_404(counted(environment.revisions.prefetch_related("rollouts")), number=number)
     form = ReasonForm(request.POST if request.method == "POST" else None)
     if form.is_bound and form.is_valid():
         try:

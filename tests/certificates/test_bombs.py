@@ -116,15 +116,21 @@ class Onlooker(threading.Thread):
         return statistics.quantiles(self.took, n=20)[-1]
 
 
+def in_peace(person: Person, pages: list[str]) -> float:
+    """The p95 while nobody uploads anything."""
+    onlooker = Onlooker(person, pages)
+    onlooker.start()
+    time.sleep(5)
+    onlooker.enough.set()
+    onlooker.join()
+    return onlooker.p95()
+
+
 @pytest.mark.timeout(600)
 def test_others_do_not_notice_the_bombs_of_three(product: Product, network: str) -> None:
     person = signed_in(product)
     pages = ["/", network, network.removesuffix("network/"), f"{network}certificates/new/", "/audit/"]
-    warm = Onlooker(person, pages)
-    warm.start()
-    time.sleep(5)
-    warm.enough.set()
-    warm.join()
+    before = in_peace(person, pages)
 
     waiting: queue.SimpleQueue[tuple[str, bytes, str, tuple[str, ...]]] = queue.SimpleQueue()
     for one in everything():
@@ -151,18 +157,19 @@ def test_others_do_not_notice_the_bombs_of_three(product: Product, network: str)
         uploader.join()
     onlooker.enough.set()
     onlooker.join()
+    peace = max(before, in_peace(person, pages))
 
     slowest = max(took, key=took.__getitem__)
     print(
         f"\n{len(took)} bombs by {UPLOADERS}: slowest {took[slowest]:.1f} s ({slowest}). {len(onlooker.took)} pages of"
         f" another person: p50 {statistics.median(onlooker.took) * 1000:.0f} ms, p95 {onlooker.p95() * 1000:.0f} ms,"
-        f" longest {max(onlooker.took) * 1000:.0f} ms; before, p95 {warm.p95() * 1000:.0f} ms."
+        f" longest {max(onlooker.took) * 1000:.0f} ms; without bombs, p95 {peace * 1000:.0f} ms."
     )
     assert wrong == []
     assert {name: seconds for name, seconds in took.items() if seconds > AN_ANSWER} == {}
     assert onlooker.bad == []
     # A machine that is busy with other things is as slow without any bomb.
-    assert onlooker.p95() < max(A_PAGE, 2 * warm.p95())
+    assert onlooker.p95() < max(A_PAGE, 2 * peace)
     assert readers_of(product) == []
     # And an honest file is read as before.
     assert "client.example" in upload(person, network, pki.pfx(pki.issue("client.example"), "secret")).text

@@ -229,8 +229,8 @@ class InParts(Product):
 
 
 class Lots:
-    """Stands before several web servers, as a proxy does: each connection goes to one of them by lot. (By turns, a
-    browser that opens connections in pairs would always meet the same one.)"""
+    """Stands before several web servers, as a proxy does: each request goes to one of them by lot. (By turns, a browser
+    that opens connections in pairs would always meet the same one.)"""
 
     def __init__(self, port: int, servers: list[int]) -> None:
         self._servers = servers
@@ -253,6 +253,8 @@ class Lots:
         with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as server:
             back = threading.Thread(target=_pour, args=(server, client), daemon=True)
             back.start()
+            # One request a connection, or one connection would carry the whole journey to the same server.
+            server.sendall(client.recv(65536).replace(b"Connection: keep-alive", b"Connection: close", 1))
             _pour(client, server)
             back.join()
 

@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -420,6 +421,8 @@ def main() -> int:
     parser.add_argument("--on", action="append", choices=list(TITLES), help="only there; may be given twice")
     parser.add_argument("--keep", type=Path, help="a folder that is kept, with logs and figures")
     options = parser.parse_args()
+    # Asked to end, it ends what it started.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     good = True
     for setup in options.on or TITLES:
         folder = (options.keep or Path(tempfile.mkdtemp(prefix="countersign-load-"))) / setup

@@ -312,7 +312,7 @@ def failed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         programs.wait_for("worker", "KeyError")
         # A request that is none: gunicorn would quote it.
         with socket.create_connection(("127.0.0.1", programs.port)) as client:
-            client.sendall(f"GET /?password={SECRET} nonsense\r\n\r\n".encode())
+            client.sendall(f"GET /?password={SECRET}\r\n\r\n".encode())
             client.recv(1000)
         programs.wait_for("web", "Invalid request from ip=127.0.0.1")
     return programs, answer

@@ -300,6 +300,25 @@ def test_pages_of_an_environment_ask_as_often_for_a_thousand_certificates_as_for
     assert max(warm for _cold, warm in few.values()) <= 16
 
 
+def test_a_list_of_revisions_counts_what_each_holds_without_reading_it(
+    page, environment, running_app, owner, add_certificate, apply
+):
+    bank = add_certificate()
+    for text_typed in ("one.example.com", "two.example.com"):
+        target = certificates.read_target(environment=environment, text=text_typed)
+        certificates.pin(environment=environment, target=target, certificate=bank, by=owner)
+    apply()
+    never = certificates.read_target(environment=environment, text="three.example.com", never=True)
+    certificates.pin(environment=environment, target=never, certificate=None, by=owner)
+    apply()
+    for revision in (line.revision for line in page.get(environment.url("rollouts")).context["revisions"]):
+        content = Revision.objects.get(pk=revision.pk).frozen
+        assert (revision.certificates, revision.pins) == (len(content.slots), len(content.pins))
+    said = text(page.get(environment.url("rollouts")))
+    assert "1 certificate, 3 pins" in said
+    assert "1 certificate, 2 pins" in said
+
+
 def test_many_changes_are_turned_page_by_page_and_applied_as_a_whole(page, environment, running_app):
     crowd.fill(environment, 150)
     first = page.get(environment.url("changes"))
