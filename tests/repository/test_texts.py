@@ -11,7 +11,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted((PROJECT / "templates").rglob("*.html"))
 
 BLOCKS = re.compile(r"{% (blocktranslate|comment)\b.*?{% end\1 %}", re.S)
-TAGS = re.compile(r"{%.*?%}|{{.*?}}|{#.*?#}", re.S)
+# {name}: what a row is filled with (certificates.rows)
+TAGS = re.compile(r"{%.*?%}|{{.*?}}|{#.*?#}|{[a-z_]+}", re.S)
 MARKUP = re.compile(r"<(script|style|svg)\b.*?</\1>|<!--.*?-->|<[^>]*>", re.S)
 # Attributes that people read or hear.
 SPOKEN = re.compile(r'\b(?:aria-label|title|placeholder|alt|data-copied)="([^"]*)"')
