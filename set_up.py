@@ -141,7 +141,7 @@ def load(arguments: Sequence[str]) -> int:
 
 
 def bench(arguments: Sequence[str]) -> int:
-    """Ratios and numbers of queries, on this machine, into docs/performance.md; about ten minutes."""
+    """Ratios and numbers of queries, into docs/performance.md; some minutes. `-k export` measures only that anew."""
     need({"python3-venv": can_make_venv})
     install("dev")
     return call([PYTHON, "-m", "pytest", "-m", "bench", "-s", "tests/bench", *arguments])

@@ -26,6 +26,8 @@ from rollouts.models import Destination, Pulse, Rollout
 from rollouts.states import ACTIVE
 
 WORKER_SILENT = timedelta(seconds=20)
+# What a change can be of (rollouts.changes), in the order in which a banner names them.
+WORTH_NAMING = ("certificate", "order", "pin", "setting", "authority")
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,9 @@ class Standing:
     def _named(self) -> list[tuple[str, str, str, str, int]]:
         who = authors.known(self.environment, self.destination)
         counted: Counter[tuple[str, str, str, str]] = Counter()
-        for what, marks in self.marked.marks.items():
-            for key, mark in marks.items():
+        for what in WORTH_NAMING:
+            # In an order of our own: PostgreSQL keeps none in what it stores as JSON.
+            for key, mark in sorted(self.marked.marks.get(what, {}).items()):
                 sent = self.marked.gone_pins[key][1] if (what, mark) in (("pin", "gone"), ("pin", "out")) else None
                 author = authors.of(what, key, sent, who)
                 counted[what, mark, author.name if author else "", author.person if author else ""] += 1

@@ -355,7 +355,7 @@ class S3(Server):
             [
                 Path(sys.executable).with_name("rclone"), "serve", "s3", self.content,
                 "--addr", f"127.0.0.1:{self.port}", "--auth-key", f"{self.access_key},{self.password}",
-                "--config", self.folder / "none", "--vfs-cache-mode", "off", "--dir-cache-time", "0",
+                "--config", self.folder / "none", "--vfs-cache-mode", "off",
             ]
         ]  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,6 +19,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from rollouts.states import STATES, kill_points
 from tests import services
@@ -38,6 +41,9 @@ DEATHS = {
     "disk-full": (2, 3),
     "broker-gone": (2, 3),
 }
+# These take the whole world along, so each is a long run: `make soak` has them.
+LONG = ("locked", "disk-full", "broker-gone")
+EACH_DEATH = [pytest.param(death, marks=pytest.mark.soak if death in LONG else ()) for death in DEATHS]
 
 
 class World:
@@ -66,9 +72,7 @@ class World:
         self.do("build", points=POINTS)
 
     def _place(self, name: str) -> dict[str, Any]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = _free_port()
         app = str(Path(__file__).with_name("app.py"))
         return {
             "title": name,
@@ -248,6 +252,15 @@ class World:
     @property
     def queue(self) -> Path:
         return self.folder / "data" / "queue"
+
+
+def _free_port() -> int:
+    """Below those that the kernel gives to connections: an app that was stopped must find its own again."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def slug(point: str) -> str:
