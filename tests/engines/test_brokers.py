@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from rollouts import actions
 from tests import services
 from tests.journeys.product import PROJECT, Product
 
@@ -109,3 +113,14 @@ def test_a_nudge_that_nobody_takes_costs_nobody_more_than_a_moment(server: Any, 
         assert max(run(NUDGES, environ)) < 5
     finally:
         server.start()
+
+
+def test_a_nudge_comes_back_whatever_it_waits_for(monkeypatch: pytest.MonkeyPatch):
+    """A name that does not resolve keeps to no time limit of a broker's client."""
+    answered = threading.Event()
+    monkeypatch.setattr(actions, "_tell", lambda _rollout: answered.wait(60))
+    began = time.monotonic()
+    actions.nudge(uuid.uuid4())
+    took = time.monotonic() - began
+    answered.set()
+    assert took < 30

@@ -251,15 +251,15 @@ class Lots:
 
     def _carry(self, client: socket.socket, port: int) -> None:
         with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as server:
-            back = threading.Thread(target=_pour, args=(server, client), daemon=True)
+            back = threading.Thread(target=pour, args=(server, client), daemon=True)
             back.start()
             # One request a connection, or one connection would carry the whole journey to the same server.
             server.sendall(client.recv(65536).replace(b"Connection: keep-alive", b"Connection: close", 1))
-            _pour(client, server)
+            pour(client, server)
             back.join()
 
 
-def _pour(source: socket.socket, target: socket.socket) -> None:
+def pour(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while some := source.recv(65536):
             target.sendall(some)
