@@ -7,11 +7,13 @@ from django.core.files.uploadedfile import UploadedFile
 from django.core.validators import ProhibitNullCharactersValidator
 from django.utils.translation import gettext_lazy as _
 
+from certificates.actions.slots import DESCRIPTION
 from certificates.diagnosis import Refusal
 from certificates.dialects import dialect_of
 from certificates.models import ClientCertificate
 from certificates.outline import MAX_FILE
 from certificates.targets import WORDS
+from environments.forms import SharedForm
 from environments.models import Environment
 
 NEVER = "never"
@@ -95,7 +97,9 @@ class ConfirmForm(forms.Form):
             del self.fields["confirmed"]
 
 
-class DescribeForm(forms.Form):
+class DescribeForm(SharedForm):
+    row_fields = DESCRIPTION
+
     name = AsTyped(
         label=_("Name"),
         help_text=_("Only on these pages; what runs does not change."),

@@ -16,9 +16,13 @@ from django.utils.translation import gettext as _
 from audit import trail
 from environments.access import ROLES
 from environments.attempts import TooManyAttempts, paused
+from environments.meanwhile import insist_on
 from environments.models import Application, Environment, Membership, Person
 from environments.names import checked_name, checked_slug
 from environments.refusals import Refused
+
+# What one form of an environment edits.
+SETTINGS = ("name", "production", "runtime_version", "base_folder")
 
 
 def take_turns(environment: Environment) -> None:
@@ -56,8 +60,10 @@ def create_application(*, name: str, slug: str = "", by: Any) -> Application:
 
 
 @transaction.atomic
-def rename_application(*, application: Application, name: str, by: Any) -> None:
+def rename_application(*, application: Application, name: str, shown: str = "", by: Any) -> None:
     name = checked_name(name)
+    Application.objects.select_for_update(no_key=True).values_list("pk").get(pk=application.pk)
+    insist_on(application, ["name"], shown)
     if Application.objects.filter(name__iexact=name, archived_at=None).exclude(pk=application.pk).exists():
         raise Refused(_("There is already an application with this name; choose another."), field="name")
     before, application.name = application.name, name
@@ -96,10 +102,12 @@ def change_environment(
     production: bool,
     runtime_version: str,
     base_folder: str | None = None,
+    shown: str = "",
     by: Any,
 ) -> None:
     """Changes name, production mark, runtime version and, where given, the folder that exported paths start with."""
     take_turns(environment)
+    insist_on(environment, SETTINGS, shown)
     name = checked_name(name)
     if name.lower() != environment.name.lower():
         _environment_name_is_free(environment.application, name)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.db import models
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from environments.access import ROLES
+from environments.meanwhile import ChangedMeanwhile, digest_of
 from environments.models import Environment, Person
 from environments.refusals import Refused
 
@@ -16,16 +19,49 @@ EVERYWHERE = "all"
 
 def refused(form: forms.Form, error: Refused) -> None:
     """Puts an action's sentence beside the field that it names, or above the form where the form has no such field."""
-    form.add_error(error.field if error.field in form.fields else None, str(error))
+    if isinstance(error, ChangedMeanwhile) and isinstance(form, SharedForm):
+        form.show_what_is_there_now(error)
+    else:
+        form.add_error(error.field if error.field in form.fields else None, str(error))
 
 
-class RenameForm(forms.Form):
+class SharedForm(forms.Form):
+    """Edits the fields of a row that others may edit meanwhile. `shown` goes to the action with the values."""
+
+    shown = forms.CharField(max_length=64, required=False, widget=forms.HiddenInput)
+    row_fields: tuple[str, ...] = ("name",)
+
+    def __init__(self, row: models.Model, data: Mapping[str, Any] | None = None) -> None:
+        initial = {field: getattr(row, field) for field in self.row_fields}
+        super().__init__(data, initial={**initial, "shown": digest_of(row, self.row_fields)})
+
+    def show_what_is_there_now(self, error: ChangedMeanwhile) -> None:
+        """What was typed stays, and whoever saves once more replaces what they have now seen."""
+        for name, value in error.now.items():
+            field = self.fields.get(name)
+            if field is not None and field.has_changed(value, self.cleaned_data[name]):
+                said = {True: _now("yes"), False: _now("no"), "": _now("empty")}.get(value, value)
+                self.add_error(
+                    name,
+                    _now("Somebody else saved “%(value)s” here meanwhile; save again to replace it by yours.")
+                    % {"value": said},
+                )
+        if not self.errors:
+            self.add_error(None, _now("Somebody else saved other values meanwhile; look at them and save again."))
+        self.data = {**dict(self.data.items()), "shown": error.digest}
+
+
+class NameForm(forms.Form):
     name = forms.CharField(
         label=_("Name"), max_length=200, error_messages={"required": _("Give the application a name.")}
     )
 
 
-class ApplicationForm(RenameForm):
+class RenameForm(NameForm, SharedForm):
+    pass
+
+
+class ApplicationForm(NameForm):
     slug = forms.CharField(
         label=_("Short form"),
         max_length=50,

@@ -71,7 +71,7 @@ def application_new(request: HttpRequest) -> HttpResponse:
 @get_or_post
 def application_settings(request: HttpRequest, app: str) -> HttpResponse:
     application = get_application(request.user, app, to=Right.OWN)
-    form = RenameForm(request.POST or None, initial={"name": application.name})
+    form = RenameForm(application, request.POST or None)
     if form.is_bound and form.is_valid():
         try:
             actions.rename_application(application=application, by=request.user, **form.cleaned_data)

@@ -7,7 +7,8 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from environments.forms import EnvironmentForm
+from environments.actions import SETTINGS
+from environments.forms import EnvironmentForm, SharedForm
 from environments.models import Environment
 from rollouts import exporters
 from rollouts.standing import Standing
@@ -92,7 +93,8 @@ class DownloadForm(forms.Form):
     )
 
 
-class EnvironmentSettingsForm(EnvironmentForm):
+class EnvironmentSettingsForm(EnvironmentForm, SharedForm):
+    row_fields = SETTINGS
     base_folder = forms.CharField(
         label=_("Base folder"),
         max_length=400,
@@ -103,8 +105,7 @@ class EnvironmentSettingsForm(EnvironmentForm):
     )
 
     def __init__(self, environment: Environment, data: Mapping[str, Any] | None = None, *, placed: bool) -> None:
-        fields = ("name", "production", "runtime_version", "base_folder")
-        super().__init__(data, initial={field: getattr(environment, field) for field in fields})
+        super().__init__(environment, data)
         if placed:
             del self.fields["base_folder"]
 

@@ -20,12 +20,15 @@ from certificates.facts import Facts, Warning, facts, warnings
 from certificates.models import ClientCertificate, Pin, Version
 from certificates.pkcs12 import Identity
 from environments.actions import take_turns
+from environments.meanwhile import insist_on
 from environments.models import Environment, Person
 from environments.names import checked_name
 from environments.refusals import Refused
 from vault import safe
 from vault.models import SealedObject
 
+# What one form of a certificate edits.
+DESCRIPTION = ("name", "contact", "how_to_renew")
 # Warnings that follow from the dates; a Version derives them each day anew, so they are not stored.
 OF_THE_DAY = {"expired", "not_yet_valid"}
 
@@ -238,8 +241,12 @@ def rename(*, certificate: ClientCertificate, name: str, by: Any) -> None:
 
 
 @transaction.atomic
-def edit(*, certificate: ClientCertificate, name: str, contact: str, how_to_renew: str, by: Any) -> None:
+def edit(
+    *, certificate: ClientCertificate, name: str, contact: str, how_to_renew: str, shown: str = "", by: Any
+) -> None:
     """`rename` and `describe` at once: both or neither."""
+    take_turns(certificate.environment)
+    insist_on(certificate, DESCRIPTION, shown)
     rename(certificate=certificate, name=name, by=by)
     describe(certificate=certificate, contact=contact, how_to_renew=how_to_renew, by=by)
 

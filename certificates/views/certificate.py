@@ -63,15 +63,13 @@ def _elsewhere(request: HttpRequest, shown: ClientCertificate, version: Version)
 @get_or_post
 def certificate_rename(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     certificate = get_certificate(request.user, app, env, pk)
-    fields = ("name", "contact", "how_to_renew")
-    form = DescribeForm(posted(request), initial={field: getattr(certificate, field) for field in fields})
-    before = certificate.name
+    form = DescribeForm(certificate, posted(request))
     if form.is_bound and form.is_valid():
         try:
             actions.edit(certificate=certificate, by=request.user, **form.cleaned_data)
         except Refused as error:
-            certificate.name = before
             refused(form, error)
+            certificate.refresh_from_db(fields=["name"])
         else:
             messages.success(request, _("Saved. What runs does not change."))
             return redirect(certificate)

@@ -551,6 +551,27 @@ def test_renaming_keeps_what_was_typed_where_the_name_is_taken(signed_in, at, ad
     assert response.context["form"]["contact"].value() == "Anna"
 
 
+def test_of_two_who_edit_at_once_the_second_sees_what_the_first_saved(signed_in, at, add_certificate):
+    certificate = add_certificate("Bank")
+    address = at("certificate-rename", certificate.pk)
+    mine = signed_in.get(address).context["form"]
+    theirs = {"name": "Bank", "contact": "Anna, 555-0100", "how_to_renew": "", "shown": mine["shown"].value()}
+    signed_in.post(address, theirs)
+
+    typed = {"name": "Bank", "contact": "Bert", "how_to_renew": "By ticket", "shown": mine["shown"].value()}
+    refused = signed_in.post(address, typed)
+
+    assert refused.status_code == 422
+    assert "“Anna, 555-0100”" in error_beside(refused, "contact")
+    assert refused.context["form"]["contact"].value() == "Bert"
+    assert ClientCertificate.objects.get().contact == "Anna, 555-0100"
+
+    again = signed_in.post(address, {**typed, "shown": refused.context["form"]["shown"].value()})
+    assert again.status_code == 302
+    assert ClientCertificate.objects.get().contact == "Bert"
+    assert ClientCertificate.objects.get().how_to_renew == "By ticket"
+
+
 def test_removing_is_refused_while_pinned_and_says_where(signed_in, at, add_certificate, pin):
     certificate = add_certificate("Bank")
     pinned = pin("api.example.com", certificate)

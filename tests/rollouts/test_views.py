@@ -103,6 +103,24 @@ def test_a_page_that_only_shows_takes_no_post(name, page, environment):
     assert page.post(environment.url(name)).status_code == 405
 
 
+def test_of_two_who_change_the_settings_at_once_the_second_sees_what_the_first_saved(page, environment):
+    address = environment.url("environment-settings")
+    values = {"form": "environment", "name": environment.name, "runtime_version": "10.12.3"}
+    values["shown"] = page.get(address).context["form"]["shown"].value()
+    assert page.post(address, {**values, "production": "on"}).status_code == 302
+
+    refused = page.post(address, values)
+
+    assert refused.status_code == 422
+    assert "“yes”" in text(refused)
+    environment.refresh_from_db()
+    assert environment.production
+    shown = refused.context["form"]["shown"].value()
+    assert page.post(address, {**values, "shown": shown}).status_code == 302
+    environment.refresh_from_db()
+    assert not environment.production
+
+
 # --- How it stands ---------------------------------------------------------------------------------------------------
 
 
