@@ -61,7 +61,8 @@ class World:
             **environ,
         }
         self.witness = folder / "witness.jsonl"
-        self.places = {slug(point): self._place(slug(point)) for point in POINTS}
+        ports = free_ports(len(POINTS))
+        self.places = {slug(point): self._place(slug(point), port) for point, port in zip(POINTS, ports, strict=True)}
         (folder / "places.json").write_text(json.dumps(self.places))
         self.people = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.drive"],
@@ -71,8 +72,7 @@ class World:
         self.workers: subprocess.Popen[bytes] | None = None
         self.do("build", points=POINTS)
 
-    def _place(self, name: str) -> dict[str, Any]:
-        port = _free_port()
+    def _place(self, name: str, port: int) -> dict[str, Any]:
         app = str(Path(__file__).with_name("app.py"))
         return {
             "title": name,
@@ -254,13 +254,19 @@ class World:
         return self.folder / "data" / "queue"
 
 
-def _free_port() -> int:
-    """Below those that the kernel gives to connections: an app that was stopped must find its own again."""
-    while True:
-        port = random.randrange(10_000, 30_000)
+def free_ports(number: int) -> list[int]:
+    """Below those that the kernel gives to connections, because an app that was stopped must find its own again; and
+    no other world's, of which one may live beside this one in each process of the tests."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    candidates = list(range(10_000 + worker * 5_000, 15_000 + worker * 5_000))
+    random.shuffle(candidates)
+    found: list[int] = []
+    while len(found) < number:
+        port = candidates.pop()
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            found.append(port)
+    return found
 
 
 def slug(point: str) -> str:
