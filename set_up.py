@@ -83,14 +83,24 @@ def test(arguments: Sequence[str]) -> int:
         }
     )
     install("dev")
-    checks = 0 if arguments else check(())
     # A file's tests stay together: those that need the whole product share one.
     pytest = [PYTHON, "-m", "pytest", "-n", "2", "--dist", "loadfile"]
-    tests = call([*pytest, *arguments])
-    if not arguments:
+    if arguments:
+        return call([*pytest, *arguments])
+    checks = check(())
+    # The killed processes wait more than they work, so they do it beside the others.
+    with tempfile.TemporaryFile() as said:
+        beside = subprocess.Popen([*pytest, "-m", "chaos"], stdout=said, stderr=subprocess.STDOUT)
+        tests = call([*pytest, "-m", "not chaos and not soak and not bench"])
         say("The same on PostgreSQL and S3, as far as it asks the database")
         others = os.environ | {"COUNTERSIGN_TEST_ENGINES": "others"}
         tests = call([*pytest, "-m", "not journey and not chaos and not soak and not bench"], others) or tests
+        say("Every kill point, with each kind of death")
+        tests = beside.wait() or tests
+        said.seek(0)
+        sys.stdout.flush()
+        shutil.copyfileobj(said, sys.stdout.buffer)
+        sys.stdout.flush()
     if checks:
         say("The checks failed; what they found stands above the tests")
     return tests or checks

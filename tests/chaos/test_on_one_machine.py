@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.world import EACH_DEATH, World, every_point
+from tests.chaos.world import DEATHS, World, every_point
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
@@ -18,7 +18,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world.close()
 
 
-@pytest.mark.parametrize("death", EACH_DEATH)
+@pytest.mark.parametrize("death", DEATHS)
 def test_whoever_dies_at_whichever_boundary_every_app_runs_afterwards(world: World, death: str):
     wrong = every_point(world, death)
     assert not wrong, "\n".join(wrong)
