@@ -84,7 +84,8 @@ def test(arguments: Sequence[str]) -> int:
     )
     install("dev")
     # A file's tests stay together: those that need the whole product share one.
-    pytest = [PYTHON, "-m", "pytest", "-n", "2", "--dist", "loadfile"]
+    # In their own order: the default puts files of one long test at the end, where the other process waits for them.
+    pytest = [PYTHON, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
     if arguments:
         return call([*pytest, *arguments])
     checks = check(())
