@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sqlite3
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests import ports
 
 if TYPE_CHECKING:
     from certificates.models import ClientCertificate
@@ -151,9 +152,7 @@ def place(settings: Any, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """
     from rollouts.connectors import local_process
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = ports.free_port()
     apps = tmp_path / "apps"
     known = {
         "title": "Tiny app",

@@ -26,6 +26,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+from tests.ports import free_port
+
 # Seconds. RabbitMQ takes about 5 here; a busy machine takes longer.
 READY_LIMIT = 90.0
 END_LIMIT = 30.0
@@ -381,12 +383,6 @@ class S3(Server):
         """The names of all objects in the bucket, as they lie in its folder."""
         bucket = self.content / self.bucket
         return sorted(str(path.relative_to(bucket)) for path in bucket.rglob("*") if path.is_file())
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _folder_of(package: str) -> str:

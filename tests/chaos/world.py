@@ -9,10 +9,8 @@ from __future__ import annotations
 import collections
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,8 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rollouts.states import STATES, kill_points
-from tests import services
+from tests import ports, services
 
 PROJECT = Path(__file__).resolve().parents[2]
 POINTS = [str(point) for point in kill_points(STATES)]
@@ -39,6 +39,9 @@ DEATHS = {
     "disk-full": (2, 3),
     "broker-gone": (2, 3),
 }
+# These take the whole world along, so each is a long run: `make soak` has them.
+LONG = ("locked", "disk-full", "broker-gone")
+EACH_DEATH = [pytest.param(death, marks=pytest.mark.soak if death in LONG else ()) for death in DEATHS]
 
 
 class World:
@@ -56,8 +59,8 @@ class World:
             **environ,
         }
         self.witness = folder / "witness.jsonl"
-        ports = free_ports(len(POINTS))
-        self.places = {slug(point): self._place(slug(point), port) for point, port in zip(POINTS, ports, strict=True)}
+        numbers = ports.free_ports(len(POINTS))
+        self.places = {slug(point): self._place(slug(point), port) for point, port in zip(POINTS, numbers, strict=True)}
         (folder / "places.json").write_text(json.dumps(self.places))
         self.people = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.drive"],
@@ -247,21 +250,6 @@ class World:
     @property
     def queue(self) -> Path:
         return self.folder / "data" / "queue"
-
-
-def free_ports(number: int) -> list[int]:
-    """Below those that the kernel gives to connections, because an app that was stopped must find its own again; and
-    no other world's, of which one may live beside this one in each process of the tests."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
-    candidates = list(range(10_000 + worker * 5_000, 15_000 + worker * 5_000))
-    random.shuffle(candidates)
-    found: list[int] = []
-    while len(found) < number:
-        port = candidates.pop()
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-    return found
 
 
 def slug(point: str) -> str:

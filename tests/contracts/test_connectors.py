@@ -10,7 +10,6 @@ import os
 import resource
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -34,6 +33,7 @@ from rollouts.connectors import (
     sessions,
 )
 from rollouts.connectors.local_process import LocalProcess, stop_all
+from tests import ports
 
 pytestmark = [pytest.mark.contract, pytest.mark.timeout(60)]
 
@@ -61,9 +61,7 @@ class ThisServer:
     """Stands for the platform of local-process: a folder, and a real small HTTP app as the command."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = ports.free_port()
         self.folder = folder / "apps" / "demo"
         self.behaviour = folder / "behaviour.json"
         app = [sys.executable, str(Path(__file__).with_name("tiny_app.py"))]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import services
+from tests import ports, services
 from tests.deploy import shape
 from tests.deploy.test_compose import TEAM, make_secrets
 
@@ -47,7 +47,7 @@ class Team:
         self.secrets = folder / "secrets"
         make_secrets(self.secrets)
         self.logs = folder
-        self.port = services.free_port()
+        self.port = ports.free_port()
         self.before = shape.snapshot(self.image)
 
     def secret(self, name: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests import pki, services
+from tests import pki, ports
 from tests.deploy import shape
 
 PROGRAMS = ["prepare", "web", "worker", "clock", "apps"]
@@ -103,7 +103,7 @@ class Machine:
         for place in (self.state, self.credentials, self.run):
             place.mkdir(mode=0o700)
         self.logs = folder
-        self.port = services.free_port()
+        self.port = ports.free_port()
         # What an operator writes into /etc/countersign/countersign.env.
         self.settings = {
             "COUNTERSIGN_SANDBOX": "true",
@@ -197,7 +197,7 @@ def deny_write_execute() -> None:
 
 def free_sandbox_port() -> int:
     while True:
-        port = services.free_port()
+        port = ports.free_port()
         if port + 363 < 65536 and all(_is_free(port + more) for more in (1, 2, 363)):
             return port
 

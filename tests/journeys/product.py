@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests import services
+from tests import ports
 from tests.deploy import shape
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,8 @@ class Product:
         """`variables`: what else stands in its environment, such as the address of a database."""
         self.data = data
         self.variables = dict(variables or {})
-        self.port, self.sandbox_port = _free_ports()
+        # The sandbox's neighbours: its two apps, and the partner's own web address.
+        self.port, self.sandbox_port = ports.free_port(), ports.together(0, 1, 2, 363)
         self.lines: list[str] = []
         self.process: subprocess.Popen[str] | None = None
         self.password = ""
@@ -144,7 +145,7 @@ class InParts(Product):
 
     def __init__(self, data: Path, variables: Mapping[str, str], *, webs: int = 2, workers: int = 2, clocks: int = 1):
         super().__init__(data, variables)
-        self.webs = [services.free_port() for _ in range(webs)]
+        self.webs = [ports.free_port() for _ in range(webs)]
         self.workers, self.clocks = workers, clocks
         self.parts: dict[str, subprocess.Popen[bytes]] = {}
         self._lots: Lots | None = None
@@ -280,17 +281,3 @@ def here(command: list[str], places: Mapping[str, str]) -> list[str]:
         assert any(there in word for word in words), f"{there} is not in {command}"
         words = [word.replace(there, place) for word in words]
     return [sys.executable, "-m", program, *words]
-
-
-def _free_ports() -> tuple[int, int]:
-    """A port for the portal, and one for the sandbox whose neighbours (+1, +2, +363) are free too."""
-    for base in range(20000 + os.getpid() % 500 * 40, 60000, 400):
-        wanted = [base, base + 10, base + 11, base + 12, base + 10 + 363]
-        if all(_is_free(port) for port in wanted):
-            return base, base + 10
-    raise RuntimeError("no free ports")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0

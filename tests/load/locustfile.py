@@ -31,6 +31,8 @@ ROLLOUT_LIMIT = 120.0
 EXPECTED = re.compile(
     "Something is already being applied|Somebody changed something meanwhile|Nothing has changed since"
     "|start it instead|is running already|is stopped|[Oo]ther files are being read|There is nothing to"
+    # One of a few files was chosen that this certificate has had already.
+    "|which is already here"
 )
 ANOTHERS = re.compile("Something is already being applied|start it instead|is running already")
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -171,7 +173,8 @@ class Operator(HttpUser):
         link, name = random.choice(list(self.certificates[where].items()))
         page = self.person.look(f"{where}network/pins/new/?certificate={link.split('/')[-2]}", "pin form")
         page = self.person.send(page, page.form("target"), {"target": host}, name="pin")
-        row = re.search(rf"(?s){re.escape(host)}.*?(/apps/[^\"]*/pins/{UUID}/)", page.text)
+        # The link of its own row: the page's message names the host as well, above all rows.
+        row = re.search(rf'href="(/apps/[^"]*/pins/{UUID}/)"[^>]*>[^<]*<span[^>]*> {re.escape(host)}<', page.text)
         if page.status == 200 and row:
             self.did("pin.added", where=where, target=host, name=name)
             self.pins[where][row[1]] = (host, name)

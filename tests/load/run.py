@@ -18,7 +18,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,7 +27,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests import pki, services
+from tests import pki, ports, services
 from tests.journeys.product import PROJECT, Product
 
 TITLES = {"files": "SQLite, files", "servers": "PostgreSQL, Valkey, S3"}
@@ -94,7 +93,7 @@ class Loaded(Product):
         super().__init__(data)
         self.places = data.parent / "places.json"
         self.variables = variables | {"COUNTERSIGN_PLACES": str(self.places)}
-        self.ports = _free_ports(20)
+        self.ports = ports.free_ports(20)
         app = [sys.executable, str(PROJECT / "tests/contracts/tiny_app.py")]
         self.places.write_text(
             json.dumps(
@@ -121,15 +120,6 @@ class Loaded(Product):
         if ran.returncode:
             raise RuntimeError(ran.stdout + ran.stderr)
         return ran.stdout
-
-
-def _free_ports(count: int) -> list[int]:
-    """All held at once, so that none is given twice."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _number in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 # --- What is prepared -------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 import stat
 import subprocess
@@ -20,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+from tests import ports
 
 PROJECT = Path(__file__).parents[2]
 pytestmark = pytest.mark.chaos
@@ -105,22 +106,9 @@ def until(condition: Callable[[], object], seconds: float) -> None:
         time.sleep(0.1)
 
 
-def free_ports() -> list[int]:
-    """One for the portal and one whose neighbour, 363 further, is free too (the sandbox uses both)."""
-    while True:
-        with socket.socket() as one, socket.socket() as two, socket.socket() as three:
-            one.bind(("127.0.0.1", 0))
-            two.bind(("127.0.0.1", 0))
-            try:
-                three.bind(("127.0.0.1", two.getsockname()[1] + 363))
-            except (OSError, OverflowError):
-                continue
-            return [one.getsockname()[1], two.getsockname()[1]]
-
-
 @contextlib.contextmanager
 def started(data: Path) -> Iterator[Run]:
-    run = Run(data, free_ports())
+    run = Run(data, [ports.free_port(), ports.together(0, 363)])
     try:
         yield run
     finally:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
 import urllib.request
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests import services
+from tests import ports, services
 from tests.upgrades import release_0_1_0 as release
 
 TINY_APP = Path(__file__).resolve().parents[1] / "contracts" / "tiny_app.py"
@@ -59,9 +58,7 @@ def machines(empty_database: None, tmp_path_factory: pytest.TempPathFactory) -> 
     found = {}
     for number in range(len(release.IN_FLIGHT)):
         place = f"tiny-{number}"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = ports.free_port()
         argv = [
             sys.executable, str(TINY_APP), str(port),
             "--configuration", str(folder / place / "current"), "--behaviour", str(folder / place / "behaviour.json"),
