@@ -34,7 +34,11 @@ EXPECTED = re.compile(
     # One of a few files was chosen that this certificate has had already.
     "|which is already here"
 )
-ANOTHERS = re.compile("Something is already being applied|start it instead|is running already")
+# Who is told this is led to the rollout of somebody who was quicker.
+ANOTHERS = re.compile(
+    "Something is already being applied|start it instead|is running already"
+    "|Nothing has changed since|Somebody changed something meanwhile"
+)
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
