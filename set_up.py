@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Brings a machine with python3, git and make to the point where Countersign runs or is tested, and does that.
 
-    python3 set_up.py run | test [pytest arguments] | check | format | lock | load | bench | soak
+    python3 set_up.py run | test [pytest arguments] | check | format | lock | load | bench | soak | fuzz
 
 The Makefile calls these.
 
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         "load": load,
         "bench": bench,
         "soak": soak,
+        "fuzz": fuzz,
     }
     if not arguments or arguments[0] not in commands:
         return refuse(f"Say what to do: python3 set_up.py {' | '.join(commands)}", 2)
@@ -75,6 +76,8 @@ def test(arguments: Sequence[str]) -> int:
             "chromium": lambda: bool(shutil.which("chromium")),
             "openssl": lambda: bool(shutil.which("openssl")),
             "default-jre-headless": lambda: bool(shutil.which("keytool")),
+            "gnutls-bin": lambda: bool(shutil.which("certtool")),
+            "libnss3-tools": lambda: bool(shutil.which("pk12util")),
             "fonts-dejavu-core": has_a_font,
             # Tried as the broker; the other servers of the tests come as packages of Python.
             "rabbitmq-server": lambda: Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists(),
@@ -163,6 +166,16 @@ def soak(arguments: Sequence[str]) -> int:
     need({"python3-venv": can_make_venv})
     install("dev")
     return call([PYTHON, "-m", "pytest", "-m", "soak", "-s", "tests/chaos", *arguments])
+
+
+def fuzz(arguments: Sequence[str]) -> int:
+    """Changes files for ten minutes, guided by what the reader then does; anything but a verdict ends it."""
+    need({"python3-venv": can_make_venv})
+    install("dev")
+    found = HERE / "data" / "fuzz"
+    found.mkdir(parents=True, exist_ok=True)
+    options = arguments or ["-max_total_time=600", "-max_len=8192", "-timeout=5"]
+    return call([PYTHON, "-m", "tests.fuzz.walker", *options, f"-artifact_prefix={found}/", found])
 
 
 def format_code(_: Sequence[str]) -> int:

@@ -87,6 +87,11 @@ def read_secret(source: str) -> str:
         return file.readline().rstrip("\r\n")
 
 
+def read_at_most(path: Path, limit: int) -> bytes:
+    with path.open("rb") as opened:
+        return opened.read(limit)
+
+
 def _who() -> str:
     try:
         return getpass.getuser()

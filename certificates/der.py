@@ -20,6 +20,10 @@ OID: Final = 0x06
 SEQUENCE: Final = 0x30
 SET: Final = 0x31
 CONSTRUCTED: Final = 0x20
+BMP_STRING: Final = 0x1E
+UTF8_STRING: Final = 0x0C
+# Universal types that BER may cut into pieces: BIT STRING aside, whose pieces have a count of unused bits each.
+_STRINGS: Final = frozenset({OCTET_STRING, UTF8_STRING, BMP_STRING, 0x13, 0x14, 0x16})
 
 
 def context(number: int) -> int:
@@ -43,7 +47,8 @@ class Budget:
 class Node:
     """One value: its identifier octet, where its contents stand in `source`, and its children if it is constructed.
 
-    `depth` is 1 for the outermost value of the file, and goes on counting inside octet strings.
+    `depth` is 1 for the outermost value of the file, and goes on counting inside octet strings. `number` has the
+    further identifier octets of a tag number above 30.
     """
 
     tag: int
@@ -51,6 +56,7 @@ class Node:
     start: int
     end: int
     depth: int
+    number: bytes = b""
     children: list[Node] = field(default_factory=list, repr=False)
 
     @property
@@ -103,6 +109,22 @@ class Node:
         if not self.constructed or index >= len(self.children) or self.children[index].tag != tag:
             raise Refusal("damaged", place=f"{name} is missing")
         return self.children[index]
+
+
+def encode(node: Node) -> bytes:
+    """The value in DER, whatever it came in: definite lengths, strings in one piece. (Sets keep their order.)"""
+    if not node.constructed:
+        contents, tag = node.octets(), node.tag
+    elif node.tag & ~CONSTRUCTED in _STRINGS:
+        contents, tag = node.octets(), node.tag & ~CONSTRUCTED
+    else:
+        contents, tag = b"".join(encode(child) for child in node.children), node.tag
+    size = len(contents)
+    identifier = bytes([tag]) + node.number
+    if size < 0x80:
+        return identifier + bytes([size]) + contents
+    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return identifier + bytes([0x80 | len(octets)]) + octets + contents
 
 
 def parse(source: bytes, budget: Budget, *, depth: int = 0, outermost: bool = False) -> Node:
@@ -168,6 +190,7 @@ def _header(source: bytes, at: int, bound: int, depth: int, *, outermost: bool =
                 break
         else:
             raise Refusal("damaged", place="a tag is too long")
+    number = source[at + 1 : position]
     if position >= bound:
         raise _overrun(bound + 1, bound, outermost)
     length = source[position]
@@ -175,7 +198,7 @@ def _header(source: bytes, at: int, bound: int, depth: int, *, outermost: bool =
     if length == 0x80:
         if not tag & CONSTRUCTED:
             raise Refusal("damaged", place="a simple value has no length")
-        return Node(tag, source, position, bound, depth), None
+        return Node(tag, source, position, bound, depth, number), None
     if length > 0x80:
         octets = length & 0x7F
         if octets > 8:
@@ -186,7 +209,7 @@ def _header(source: bytes, at: int, bound: int, depth: int, *, outermost: bool =
         position += octets
     if position + length > bound:
         raise _overrun(position + length, bound, outermost)
-    return Node(tag, source, position, position + length, depth), position + length
+    return Node(tag, source, position, position + length, depth, number), position + length
 
 
 def _overrun(announced: int, size: int, outermost: bool) -> Refusal:

@@ -8,62 +8,47 @@ from __future__ import annotations
 
 from typing import Final
 
-Detail = str | int
+Detail = str | int | list[dict[str, str]]
 
 SENTENCES: Final[dict[str, str]] = {
-    "too_large": (
-        "This file has {size:,} bytes and the limit is {limit:,}; a .pfx has a few thousand, so check that it is the"
-        " right file."
-    ),
-    "empty": "This file is empty; ask the partner to send it again.",
     "password_not_expressible": "This cannot be the password of a .pfx, because {reason}; check what was pasted.",
     "not_pkcs12": "This is not a PKCS #12 file (.pfx or .p12): {looks}.",
     "truncated": (
         "This file stops too early: it announces {announced:,} bytes and has {size:,}, so the copy is incomplete; fetch"
         " or ask for it again."
     ),
-    "damaged": (
-        "This file is damaged ({place}), whatever the password is; fetch it again or ask the partner to export it anew."
+    "wrong_password": (
+        "The password does not open this file; check it (capitals, and spaces at its ends), then ask the partner to"
+        " confirm it."
     ),
+    "damaged": "This file is damaged ({place}); fetch it again or ask the partner to export it anew.",
     "wrong_password_or_damaged": (
-        "The password does not open this file, or the file is damaged; check the password (capitals, and spaces at its"
-        " ends), then ask the partner to confirm it or to export the file again."
+        "The password does not open this file, or the file is damaged, and nothing in it tells which; check the"
+        " password (capitals, and spaces at its ends), then ask the partner to confirm it or to export the file again."
     ),
-    "contents_not_readable": (
-        "The password is right, but the private key or a certificate inside cannot be read with it; ask the partner to"
-        " export the file anew, with one password for the file and the key."
+    "entry_password_differs": (
+        "The password is that of the file, but the private key inside has another one; ask the partner for the password"
+        " of the key and type it as well."
     ),
-    "limit_exceeded": (
-        "This file asks for more than is allowed: {what} is {figure}, the limit is {limit}; ask the partner to export"
-        " it with ordinary settings."
-    ),
-    "unsupported_protection": (
-        "This file is protected in a way that cannot be read here (algorithm {algorithm}); ask the partner to export it"
-        " with AES-256 and SHA-256."
-    ),
+    "limit_exceeded": ("This file asks for more than is allowed: {what} is {figure}, the limit is {limit}; {request}."),
+    "unsupported_algorithm": "This file uses {algorithm}, which cannot be read here; {request}.",
     "no_private_key": (
         "This file holds no private key (certificates in it: {certificates}); ask the partner for the .pfx that was"
         " exported with its private key."
     ),
     "no_certificate": (
         "This file holds a private key but no certificate; ask the partner to export the certificate together with its"
-        " key."
+        " key, or add the certificate to the upload."
     ),
     "key_certificate_mismatch": (
         "No certificate in this file belongs to its private key; ask the partner to export the certificate together"
         " with its own key."
     ),
-    "several_keys": (
-        "This file holds {keys} private keys, and it must hold exactly one; ask the partner to export only the"
-        " certificate that you need."
-    ),
-    "unsupported_key": (
-        "The private key in this file is of a kind that cannot be used here ({kind}); ask the partner for an RSA or an"
-        " elliptic-curve (EC) certificate."
-    ),
+    "several_keys": "This file holds {keys} private keys, each with its certificate ({names}); say which one you need.",
     "unreadable_certificate": (
         "A certificate in this file breaks the X.509 format ({place}); ask the partner to have it issued again."
     ),
+    # Of the service, and not of the file.
     "too_slow": (
         "Reading this file took longer than {seconds} s and was stopped; ask the partner to export it with ordinary"
         " settings."
@@ -75,10 +60,27 @@ SENTENCES: Final[dict[str, str]] = {
     ),
 }
 
-_BESIDE_THE_PASSWORD: Final = frozenset({"password_not_expressible", "wrong_password_or_damaged"})
+_BESIDE_THE_PASSWORD: Final = frozenset(
+    {"password_not_expressible", "wrong_password", "wrong_password_or_damaged", "entry_password_differs"}
+)
+
+# What to do: the end of the sentences `unsupported_algorithm` and `limit_exceeded`, by `kind` (the first is the usual).
+_REQUESTS: Final = {
+    "unsupported_algorithm": {
+        "protection": "ask the partner to export it with AES-256 and SHA-256",
+        "key": "ask the partner for a certificate with an RSA or an elliptic-curve (EC) key",
+        "ssh": "ask the partner to convert the key with ssh-keygen -p -m PKCS8",
+    },
+    "limit_exceeded": {
+        "work": "ask the partner to export it with ordinary settings",
+        "size": "a .pfx has a few thousand bytes, so check that it is the right file",
+        "files": "upload those of one certificate at a time",
+    },
+}
 
 # What a file looks like that is not PKCS #12, and what to do about it. The end of the sentence `not_pkcs12`.
 LOOKS: Final[dict[str, str]] = {
+    "empty": "it is empty; ask the partner to send it again",
     "pem-pkcs12": "it is one written as PEM text; decode it to its binary form or ask the partner for the binary .pfx",
     "pem-certificate-and-key": "it is PEM text with a certificate and a key; ask the partner to export both as a .pfx",
     "pem-certificate": "it is PEM text with a certificate and no private key; ask the partner for the .pfx with it",
@@ -120,6 +122,8 @@ class Refusal(Exception):
         values: dict[str, Detail] = dict(details)
         if code == "not_pkcs12":
             values["looks"] = LOOKS[str(details["looks_like"])]
+        if requests := _REQUESTS.get(code):
+            values["request"] = requests[str(details.get("kind", next(iter(requests))))]
         super().__init__(SENTENCES[code].format(**values))
 
     @property
@@ -155,6 +159,8 @@ _REPLACEMENT_CHARACTER: Final = b"\xef\xbf\xbd"
 
 def looks_like(file: bytes) -> str | None:
     """What the first bytes of `file` show: a key of LOOKS, or None where it may be DER and deserves a closer look."""
+    if not file:
+        return "empty"
     for signature, kind in _SIGNATURES:
         if file.startswith(signature):
             return kind

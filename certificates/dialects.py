@@ -22,10 +22,11 @@ class DialectError(Exception):
 
 @dataclass(frozen=True)
 class Profile:
-    """One way to write a PFX, with the runtimes that read it."""
+    """One way to write a PFX (certificates.pkcs12.PROFILES), and for which runtimes it is there."""
 
     kind: str
     title: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,23 @@ MENDIX = Dialect(
         "may be sent this certificate whenever it accepts one (Mendix default)",
         "may be sent any of these {} certificates; the server's CA list decides (Mendix default)",
     ),
-    profiles=(Profile("modern", "AES-256 and SHA-256 (Java 11.0.12, 17 and newer)"),),
+    profiles=(
+        Profile(
+            "modern",
+            "AES-256 and SHA-256",
+            "Java 8u301, 11.0.12, 17 and newer. Right for nearly everything.",
+        ),
+        Profile(
+            "openssl11",
+            "AES-256, checked with SHA-1",
+            "OpenSSL 1.0 and 1.1, and appliances built on them, some of which do not know newer integrity checks.",
+        ),
+        Profile(
+            "java8",
+            "3DES and SHA-1",
+            "Java before 8u301 or 11.0.12, which reads nothing newer. Weak: only while such a runtime is served.",
+        ),
+    ),
     since={
         # ClientCertificateUsages replaced WebServiceClientCertificates (cf-mendix-buildpack, security.py).
         "pins": (7, 20),

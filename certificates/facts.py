@@ -19,8 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
 
 from certificates.chain import extension, is_self_issued
+from certificates.der import SEQUENCE, Budget, context, parse
+from certificates.diagnosis import Refusal
+from certificates.remarks import Remark
 
 MIN_RSA_BITS: Final = 2048
+EXPLICIT: Final = ", explicit curve"
 UNREADABLE: Final = "(cannot be read)"
 
 
@@ -64,17 +68,8 @@ class Facts:
     missing_issuer: str | None
 
 
-@dataclass(frozen=True)
-class Warning:
-    """Something to know before this certificate is used; where `confirm`, somebody has to say yes to it."""
-
-    code: str
-    sentence: str
-    confirm: bool
-
-
 def facts(certificate_der: bytes, chain: tuple[bytes, ...] = (), *, now: datetime.datetime | None = None) -> Facts:
-    """The facts of a leaf and its chain (DER, as `pkcs12.Identity` has them). They are the same at any `now`.
+    """The facts of a leaf and its chain (DER, as `Identity` has them). They are the same at any `now`.
 
     Raises ValueError only where one of them is no certificate at all.
     """
@@ -103,12 +98,12 @@ def facts(certificate_der: bytes, chain: tuple[bytes, ...] = (), *, now: datetim
     )
 
 
-def warnings(facts: Facts, *, now: datetime.datetime) -> tuple[Warning, ...]:
+def warnings(facts: Facts, *, now: datetime.datetime) -> tuple[Remark, ...]:
     """What to know about a certificate at `now` (aware), gravest first."""
-    found: list[Warning] = []
+    found: list[Remark] = []
 
     def warn(code: str, sentence: str, *, confirm: bool = True) -> None:
-        found.append(Warning(code, sentence, confirm))
+        found.append(Remark(code, sentence, confirm))
 
     if facts.not_after < now:
         warn("expired", f"It expired on {_day(facts.not_after)}, so servers will refuse it.")
@@ -121,10 +116,20 @@ def warnings(facts: Facts, *, now: datetime.datetime) -> tuple[Warning, ...]:
         warn(
             "weak_key", f"Its RSA key has {facts.key_bits} bits; fewer than {MIN_RSA_BITS} are refused by many servers."
         )
+    if facts.key_kind.endswith(EXPLICIT):
+        warn("explicit_curve", "Its key spells its curve out instead of naming it, which Java and others refuse.")
     if facts.key_kind == "DSA":
         warn("dsa_key", "Its key is DSA, which TLS 1.3 and most servers no longer accept.")
     if re.search(r"sha1|md[245]", facts.signature, re.IGNORECASE):
         warn("weak_signature", f"It is signed with {facts.signature}, which many servers no longer accept.")
+    first = min(facts.chain, key=lambda link: link.not_after, default=None)
+    if first is not None and first.not_after < facts.not_after:
+        warn(
+            "issuer_expires_first",
+            f"{first.subject}, which it depends on, expires on {_day(first.not_after)}, before it does itself; servers"
+            " will refuse it from then on.",
+            confirm=False,
+        )
     if facts.missing_issuer is not None:
         warn(
             "chain_incomplete",
@@ -177,7 +182,8 @@ def _key(certificate: x509.Certificate) -> tuple[str, int]:
         case rsa.RSAPublicKey():
             return "RSA", key.key_size
         case ec.EllipticCurvePublicKey():
-            return f"EC {_CURVES.get(key.curve.name, key.curve.name)}", key.curve.key_size
+            named = f"EC {_CURVES.get(key.curve.name, key.curve.name)}"
+            return named + (EXPLICIT if _has_explicit_curve(certificate) else ""), key.curve.key_size
         case dsa.DSAPublicKey():
             return "DSA", key.key_size
         case ed25519.Ed25519PublicKey():
@@ -185,6 +191,18 @@ def _key(certificate: x509.Certificate) -> tuple[str, int]:
         case ed448.Ed448PublicKey():
             return "Ed448", 456
     return type(key).__name__.removesuffix("PublicKey"), 0
+
+
+def _has_explicit_curve(certificate: x509.Certificate) -> bool:
+    """Whether its curve is spelled out instead of named, which RFC 5480 §2.1.1 forbids."""
+    try:
+        parts = parse(certificate.tbs_certificate_bytes, Budget()).children
+    except Refusal:
+        return False
+    # version [0], which is absent in version 1, serial number, algorithm, issuer, validity, subject, public key
+    at = 6 if parts and parts[0].tag == context(0) else 5
+    algorithm = parts[at].children[0].children if len(parts) > at and parts[at].children else []
+    return len(algorithm) > 1 and algorithm[1].tag == SEQUENCE
 
 
 def _number(oid: x509.ObjectIdentifier) -> str:

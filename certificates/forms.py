@@ -5,18 +5,21 @@ from typing import Any
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
 from django.core.validators import ProhibitNullCharactersValidator
+from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from certificates.actions.slots import DESCRIPTION
-from certificates.diagnosis import Refusal
 from certificates.dialects import dialect_of
-from certificates.models import ClientCertificate
-from certificates.outline import MAX_FILE
+from certificates.intake import MAX_FILES, Upload
+from certificates.models import ClientCertificate, Version
+from certificates.outline import MAX_FILE, too_large
 from certificates.targets import WORDS
 from environments.forms import SharedForm
 from environments.models import Environment
 
 NEVER = "never"
+ACCEPTED = ".pfx,.p12,.pem,.crt,.cer,.key,.der,.p7b,.p7c,.txt,application/x-pkcs12"
+PEM = "-----BEGIN CERTIFICATE-----"
 
 
 class AsTyped(forms.CharField):
@@ -27,29 +30,51 @@ class AsTyped(forms.CharField):
         self.validators = [v for v in self.validators if not isinstance(v, ProhibitNullCharactersValidator)]
 
 
-def password_field() -> AsTyped:
+def password_field(label: Any = None, help_text: Any = None) -> AsTyped:
     return AsTyped(
-        label=_("Password of the file"),
+        label=label or _("Password of the file"),
         required=False,
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-        help_text=_("Used once to open the file, then forgotten. Leave it empty where the file has none."),
+        help_text=help_text or _("Used once to open the file, then forgotten. Leave it empty where the file has none."),
     )
 
 
-class UploadForm(forms.Form):
-    """A file and its password. `name` is there for a new certificate, not for a renewal."""
+class FilesInput(forms.FileInput):
+    allow_multiple_selected = True
 
-    file = forms.FileField(
+
+class FilesField(forms.FileField):
+    """One or several files; cleans to a list, which may be empty: then there is text."""
+
+    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile]:
+        files = data if isinstance(data, (list, tuple)) else [data] if data else []
+        return [file for one in files if (file := super(FilesField, self).clean(one, initial)) is not None]
+
+
+class UploadForm(forms.Form):
+    """The files of one certificate, or text, and their password. `name` is there for a new one, not for a renewal."""
+
+    file = FilesField(
         label=_("File"),
         allow_empty_file=True,
-        widget=forms.FileInput(attrs={"accept": ".pfx,.p12,application/x-pkcs12"}),
-        help_text=_("The .pfx or .p12 file that holds the certificate with its private key, at most 1 MiB."),
+        widget=FilesInput(attrs={"accept": ACCEPTED, "data-drop": ""}),
+        help_text=_(
+            "The .pfx or .p12 with certificate and private key; or certificate, key and chain as PEM, DER or .p7b,"
+            " together. At most 1 MiB."
+        ),
         error_messages={
-            "required": _("Choose the .pfx or .p12 file."),
             "invalid": _("No file arrived; choose it again."),
             "missing": _("No file arrived; choose it again."),
         },
+    )
+    text = AsTyped(
+        label=_("Text"),
+        required=False,
+        widget=forms.Textarea(
+            attrs={"rows": 4, "class": "mono", "autocomplete": "off", "spellcheck": "false", "placeholder": PEM}
+        ),
+        help_text=_("PEM or base64, as it stands in a mail."),
     )
     password = password_field()
     name = AsTyped(label=_("Name"), required=False, help_text=_("Guessed from the certificate where it is left empty."))
@@ -59,19 +84,66 @@ class UploadForm(forms.Form):
         if renewal:
             del self.fields["name"]
 
-    def clean_file(self) -> UploadedFile:
-        file: UploadedFile = self.cleaned_data["file"]
+    def clean_file(self) -> list[Upload]:
+        files: list[UploadedFile] = self.cleaned_data["file"]
         # certificates.uploads keeps the first bytes only; the size is that of what was sent.
-        if (file.size or 0) > MAX_FILE:
-            raise forms.ValidationError(str(Refusal("too_large", size=file.size or 0, limit=MAX_FILE)))
-        return file
+        if (size := sum(file.size or 0 for file in files)) > MAX_FILE:
+            raise forms.ValidationError(str(too_large(size)))
+        if len(files) > MAX_FILES:
+            raise forms.ValidationError(
+                _now("These are %(n)d files; one certificate has at most %(limit)d.")
+                % {"n": len(files), "limit": MAX_FILES}
+            )
+        return [Upload(file.name or "", file.read()) for file in files]
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or self.cleaned_data
+        if "file" in values and not values["file"]:
+            if not values.get("text"):
+                self.add_error("file", _now("Choose the .pfx or .p12 file."))
+            else:
+                values["file"] = [Upload(_now("pasted text"), values["text"].encode("utf-8", "replace"))]
+        return values
 
 
 class PasswordForm(forms.Form):
-    """The password once more, for a file that is kept; what was typed as name comes along."""
+    """The password once more, for files that are kept; what was typed as name comes along. `two`: the key may have a
+    password of its own."""
 
     password = password_field()
+    entry_password = password_field(
+        label=_("Password of the key"),
+        help_text=_("Some Java programs give the key inside a password of its own."),
+    )
     name = AsTyped(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, two: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not two:
+            del self.fields["entry_password"]
+
+    @property
+    def passwords(self) -> list[str]:
+        """Those that were typed; an empty one is a password too, where it is the only one."""
+        typed = [self.cleaned_data["password"], self.cleaned_data.get("entry_password", "")]
+        return list(dict.fromkeys(typed if typed[1] else typed[:1]))
+
+
+class ChooseForm(forms.Form):
+    """One of several certificates in the files, by its fingerprint."""
+
+    sha256 = forms.ChoiceField(
+        label=_("Certificate"),
+        widget=forms.RadioSelect(attrs={"class": "choices"}),
+        error_messages={"required": _("Choose one of the certificates.")},
+    )
+    name = AsTyped(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, versions: list[Version], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["sha256"].choices = [  # type: ignore[attr-defined]
+            (version.sha256, version.sha256) for version in versions
+        ]
 
 
 class ConfirmForm(forms.Form):

@@ -196,7 +196,8 @@ class Pin(models.Model):
 class Draft(models.Model):
     """A file between upload and confirmation: sealed, short-lived, single use, bound to person and environment.
 
-    First the file as it came; once a password has opened it, the identity that was read (and the file is gone).
+    First the files as they came; once a password has opened them, the identities that were read (and the files are
+    gone); at last the one that was chosen.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -207,8 +208,10 @@ class Draft(models.Model):
     sealed = models.OneToOneField(SealedObject, on_delete=models.PROTECT, related_name="+")
     file_name = models.CharField(max_length=200, blank=True)
     file_size = models.PositiveIntegerField()
-    # The columns of the version that it would become; empty while the file has not been opened.
+    # The columns of the version that it would become; empty while the files have not been opened, or hold several.
     facts = models.JSONField(default=dict)
+    # [those of each], where the files hold several identities and none was chosen yet
+    choices = models.JSONField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(db_index=True)
     used_at = models.DateTimeField(null=True, blank=True)
@@ -222,10 +225,17 @@ class Draft(models.Model):
 
     def version(self) -> Version:
         """An unsaved Version with these facts, for the preview."""
-        values: dict[str, Any] = dict(self.facts)
-        for column in ("not_before", "not_after"):
-            values[column] = datetime.fromisoformat(values[column])
-        return Version(**values)
+        return version_with(self.facts)
+
+    def versions(self) -> list[Version]:
+        """The same for each choice."""
+        return [version_with(facts) for facts in self.choices or ()]
+
+
+def version_with(facts: dict[str, Any]) -> Version:
+    """An unsaved Version with these columns, whose dates are ISO 8601."""
+    dates = {column: datetime.fromisoformat(facts[column]) for column in ("not_before", "not_after")}
+    return Version(**facts | dates)
 
 
 class Serial(models.Model):

@@ -20,11 +20,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cryptography
 
 from certificates.diagnosis import Refusal
+from certificates.intake import Reading
+from certificates.question import Question, understand
 from certificates.reader_child import Order
 
 WALL_SECONDS: Final = 10
@@ -46,18 +48,30 @@ _START: Final = "import sys; sys.path.extend(sys.argv[1:]); from certificates.re
 _PATIENCE: Final = 1
 
 
-def ask(file: bytes, password: str, *, places: Path | None = None) -> bytes:
-    """The identity in `file`, packed. Raises Refusal: the child's own, `too_slow`, `busy` or `reader_stopped`.
+def read(question: Question, *, places: Path | None = None) -> Reading:
+    """As `intake.read`, in a process of its own that ends with it. Raises Refusal: the child's own, `too_slow`, `busy`
+    or `reader_stopped`.
 
-    File and password travel through a socket: neither arguments nor environment carry anything of them.
+    Files and passwords travel through a socket: neither arguments nor environment carry anything of them. `places` is
+    the folder of lock files that limits how many are read at once on this machine (default: `default_places()`).
     """
+    return understand(_ask(question, places))
+
+
+def inspect(question: Question, *, places: Path | None = None) -> dict[str, Any]:
+    """As `inspection.inspect`, in the same way. Raises Refusal for what keeps the child from answering."""
+    try:
+        return dict(json.loads(_ask(question, places)[1:]))
+    except (ValueError, TypeError):
+        raise Refusal("reader_stopped") from None
+
+
+def _ask(question: Question, places: Path | None) -> bytes:
     asked_at = time.monotonic()
     with _seat(), _place(places or default_places()) as held:
         seconds = min(WALL_SECONDS, asked_at + ALL_SECONDS - time.monotonic())
         try:
-            answer, code, stopped = _nursery.converse(
-                len(file).to_bytes(4, "big") + file + password.encode(), held, seconds
-            )
+            answer, code, stopped = _nursery.converse(question.pack(), held, seconds)
         except OSError:
             raise Refusal("reader_stopped") from None
     if stopped and code != 0:
@@ -67,23 +81,13 @@ def ask(file: bytes, password: str, *, places: Path | None = None) -> bytes:
         raise Refusal("too_slow", seconds=CPU_SECONDS)
     if code != 0 or len(answer) > MAX_ANSWER:
         raise Refusal("reader_stopped")
-    if answer[:1] == b"+":
-        return answer[1:]
-    raise _refusal(answer[1:])
+    return answer
 
 
 def default_places() -> Path:
     """The folder of lock files that all processes of this user share: COUNTERSIGN_READER_PLACES, or a temporary one."""
     given = os.environ.get("COUNTERSIGN_READER_PLACES")
     return Path(given) if given else Path(tempfile.gettempdir()) / f"countersign-readers-{os.getuid()}"
-
-
-def _refusal(answer: bytes) -> Refusal:
-    try:
-        told = json.loads(answer)
-        return Refusal(str(told["code"]), **told["details"])
-    except (ValueError, KeyError, TypeError):
-        return Refusal("reader_stopped")
 
 
 class Nursery:

@@ -5,8 +5,7 @@ process, `serve`, does that once and then forks a child for every file; it sees 
 an attacker could learn in a child goes with that child. It ends when nobody has asked for a while, when its web process
 is gone, and once a child has crashed: a file that tries something finds other addresses the next time.
 
-A child gets the length of the file (4 bytes), the file and the password; it answers `+` and the packed identity, or `-`
-and the refusal as JSON, and ends. Nothing is written anywhere else.
+A child gets a question, answers it (both as in `question`) and ends. Nothing is written anywhere else.
 """
 
 from __future__ import annotations
@@ -23,8 +22,9 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from certificates import pkcs12
+from certificates import inspection, intake
 from certificates.diagnosis import Refusal
+from certificates.question import Question, answer_with, refuse_with
 
 MEMORY: Final = 512 * 1024 * 1024
 # How long `serve` stays with nothing to do; the next file then waits for its start once more.
@@ -160,12 +160,14 @@ def main(cpu_seconds: int) -> None:
     os._exit(0)
 
 
-def read(question: bytes) -> bytes:
-    length = int.from_bytes(question[:4], "big")
+def read(packed: bytes) -> bytes:
     try:
-        return b"+" + pkcs12.pack(pkcs12.read(question[4 : 4 + length], question[4 + length :].decode()))
+        asked = Question.unpack(packed)
+        if asked.inspect:
+            return b"+" + json.dumps(inspection.inspect(asked.files[0], asked.passwords)).encode()
+        return answer_with(intake.read(asked.files, asked.passwords, track=asked.track))
     except Refusal as refusal:
-        return b"-" + json.dumps({"code": refusal.code, "details": refusal.details}).encode()
+        return refuse_with(refusal)
 
 
 def limit(cpu_seconds: int) -> None:

@@ -22,7 +22,7 @@ from environments.names import checked_name, checked_slug
 from environments.refusals import Refused
 
 # What one form of an environment edits.
-SETTINGS = ("name", "production", "runtime_version", "base_folder")
+SETTINGS = ("name", "production", "runtime_version", "profile", "base_folder")
 
 
 def take_turns(environment: Environment) -> None:
@@ -101,6 +101,7 @@ def change_environment(
     name: str,
     production: bool,
     runtime_version: str,
+    profile: str | None = None,
     base_folder: str | None = None,
     shown: str = "",
     by: Any,
@@ -112,6 +113,8 @@ def change_environment(
     if name.lower() != environment.name.lower():
         _environment_name_is_free(environment.application, name)
     values: dict[str, Any] = {"name": name, "production": production, "runtime_version": runtime_version.strip()}
+    if profile is not None:
+        values["profile"] = profile
     if base_folder is not None:
         values["base_folder"] = base_folder.strip()
     changed = {

@@ -7,6 +7,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
+from certificates.dialects import dialect_of
 from environments.actions import SETTINGS
 from environments.forms import EnvironmentForm, SharedForm
 from environments.models import Environment
@@ -104,8 +105,19 @@ class EnvironmentSettingsForm(EnvironmentForm, SharedForm):
         ),
     )
 
+    profile = forms.ChoiceField(
+        label=_("Exported files are encrypted with"),
+        required=False,
+        widget=forms.RadioSelect(attrs={"class": "choices"}),
+    )
+
     def __init__(self, environment: Environment, data: Mapping[str, Any] | None = None, *, placed: bool) -> None:
         super().__init__(environment, data)
+        profiles = dialect_of(environment.runtime).profiles
+        self.fields["profile"].choices = [  # type: ignore[attr-defined]
+            ("" if profile.kind == "modern" else profile.kind, f"{profile.title}. {profile.reason}")
+            for profile in profiles
+        ]
         if placed:
             del self.fields["base_folder"]
 

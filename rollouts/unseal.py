@@ -16,7 +16,7 @@ from django.db import transaction
 
 from audit import trail
 from certificates import content as contents
-from certificates import pkcs12
+from certificates import identities, pkcs12
 from certificates.content import Content, File, WrittenPfx
 from certificates.models import Version
 from environments.models import Environment
@@ -44,7 +44,7 @@ def recorder(action: str, *, subject: Any, reason: str, by: Any) -> Callable[[Se
     return record
 
 
-def written(versions: Mapping[str, Version], *, reason: str, by: Any) -> dict[str, WrittenPfx]:
+def written(versions: Mapping[str, Version], *, profile: str = "", reason: str, by: Any) -> dict[str, WrittenPfx]:
     """Each version's key, certificate and chain as a PFX written anew, by slug, with a fresh random password.
 
     Each file is read back and compared before anybody gets it.
@@ -53,7 +53,7 @@ def written(versions: Mapping[str, Version], *, reason: str, by: Any) -> dict[st
     for slug, version in versions.items():
         identity = identity_of(version, reason=reason, by=by)
         password = pkcs12.new_password()
-        pfx = pkcs12.write(identity, password=password, friendly_name=slug)
+        pfx = pkcs12.write(identity, password=password, friendly_name=slug, profile=profile or "modern")
         back = pkcs12.read(pfx, password)
         if (back.key, back.certificate, back.chain) != (identity.key, identity.certificate, identity.chain):
             raise ReadBackError(
@@ -63,14 +63,14 @@ def written(versions: Mapping[str, Version], *, reason: str, by: Any) -> dict[st
     return files
 
 
-def identity_of(version: Version, *, reason: str, by: Any) -> pkcs12.Identity:
+def identity_of(version: Version, *, reason: str, by: Any) -> identities.Identity:
     """The key, certificate and chain of a version. Raises SwappedError where the row points at another's secret."""
     sealed = version.sealed
     if sealed is None or (sealed.field, sealed.environment_id) != ("identity", version.environment.pk):
         raise SwappedError(
             f"The sealed key of “{version.certificate.name}” belongs to something else; upload it again."
         )
-    identity = pkcs12.unpack(
+    identity = identities.unpack(
         safe.open_sealed(sealed, record=recorder("key.opened", subject=version, reason=reason, by=by))
     )
     if hashlib.sha256(identity.certificate).hexdigest() != version.sha256:
@@ -84,7 +84,7 @@ def export(
     content: Content, versions: Mapping[str, Version], *, exporter: str, reason: str, by: Any
 ) -> contents.Bundle:
     """The files of one exporter for this content. Raises exporters.ExportError for what it cannot express."""
-    return exporters.export(exporter, content, written(versions, reason=reason, by=by))
+    return exporters.export(exporter, content, written(versions, profile=content.profile, reason=reason, by=by))
 
 
 def write_bundle(

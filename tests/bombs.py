@@ -262,7 +262,7 @@ def crowds() -> Iterator[Bomb]:
     one = certificate(pki.issue().certificate_der)
     yield Bomb("1,000 certificates", pfx(plain_safe(*[one] * 1000)), ASKS_FOR_MORE)
     yield Bomb("1,000 safes", pfx(*[plain_safe()] * 1000), ASKS_FOR_MORE)
-    yield Bomb("1,000 keys", pfx(plain_safe(*[bag(KEY_BAG, der(SEQUENCE))] * 1000)), ("holds 1000 private keys",))
+    yield Bomb("1,000 keys", pfx(plain_safe(*[bag(KEY_BAG, der(SEQUENCE))] * 1000)), ASKS_FOR_MORE)
     yield Bomb("400,000 parts", pfx(plain_safe(*[b"\x05\x00"] * 400_000)), ASKS_FOR_MORE)
     yield Bomb("300,000 pieces of a string", broken_up(300_000), ASKS_FOR_MORE)
 

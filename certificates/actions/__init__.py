@@ -3,6 +3,7 @@
 from certificates.actions.drafts import (
     add_draft,
     check_warnings,
+    choose_in_draft,
     drop_draft,
     keep_draft,
     open_draft,
@@ -32,6 +33,7 @@ __all__ = [
     "add_draft",
     "change_pin",
     "check_warnings",
+    "choose_in_draft",
     "describe",
     "disable",
     "drop_draft",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,10 +14,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
 from audit import trail
-from certificates import pkcs12
+from certificates import intake, one_shot
 from certificates.actions import slots
 from certificates.diagnosis import Refusal
+from certificates.identities import Identity, pack, unpack
+from certificates.intake import Upload
 from certificates.models import ClientCertificate, Draft, Version
+from certificates.question import Question
 from environments.models import Environment
 from environments.refusals import Refused
 from vault import safe
@@ -37,28 +41,29 @@ def session_mark(session_key: str) -> str:
     return hashlib.sha256(session_key.encode()).hexdigest()
 
 
-@sensitive_variables("file")
+@sensitive_variables("files")
 def keep_draft(
     *,
     environment: Environment,
     certificate: ClientCertificate | None,
-    file: bytes,
-    file_name: str,
+    files: Sequence[Upload],
     session_key: str,
     by: Any,
 ) -> Draft:
-    """Seals an uploaded file, so that a wrong password or a preview does not need it to be sent again.
+    """Seals what was uploaded for one certificate, so that a wrong password or a preview does not need it to be sent
+    again.
 
-    Raises Refusal (certificates.diagnosis) for a file that no password could open, VaultUnusable where nothing can be
+    Raises Refusal (certificates.diagnosis) for files that no password could open, VaultUnusable where nothing can be
     sealed.
     """
+    file_name = ", ".join(file.name for file in files)
     try:
-        pkcs12.screen(file)
+        intake.screen(files)
     except Refusal as refusal:
         _record_refusal(refusal, environment, file_name, by)
         raise
     try:
-        sealed = safe.put(file, environment_id=environment.pk, field="draft")
+        sealed = safe.put(Question(tuple(files), ()).pack(), environment_id=environment.pk, field="draft")
     except VaultError as error:
         raise VaultUnusable(error) from None
     try:
@@ -71,7 +76,7 @@ def keep_draft(
                 certificate=certificate,
                 sealed=sealed,
                 file_name=slots.visible(file_name),
-                file_size=len(file),
+                file_size=sum(len(file.content) for file in files),
                 expires_at=timezone.now() + LIVES,
             )
     except BaseException:
@@ -92,39 +97,68 @@ def open_draft(*, draft_id: Any, environment: Environment, session_key: str, by:
 
 
 @sensitive_variables()
-def read_draft(*, draft: Draft, password: str, by: Any) -> Draft:
-    """Opens the file with this password, in a child process; keeps what was read, sealed, in the file's place.
+def read_draft(*, draft: Draft, passwords: Sequence[str], by: Any) -> Draft:
+    """Opens the files with these passwords, in a child process; keeps what was read, sealed, in the files' place.
 
     Raises Refusal or VaultUnusable, which leave the draft as it was, or Refused for a renewal that is already here. The
-    password is kept nowhere.
+    passwords are kept nowhere.
     """
+    kept = _opened(draft)
     try:
-        file = safe.open_sealed(draft.sealed, record=lambda _sealed: None)
-    except VaultError as error:
-        raise VaultUnusable(error) from None
-    try:
-        identity = pkcs12.read_in_child(file, password)
+        reading = one_shot.read(Question(_files(kept, draft), tuple(passwords)))
     except Refusal as refusal:
         _record_refusal(refusal, draft.environment, draft.file_name, by)
         raise
-    facts = slots.columns(identity)
-    if draft.certificate is not None:
-        slots.refuse_known_version(draft.certificate, facts)
+    choices = [slots.columns(identity, remarks) for identity, remarks in reading.identities]
+    return _replace(draft, [identity for identity, _remarks in reading.identities], choices)
+
+
+@sensitive_variables()
+def choose_in_draft(*, draft: Draft, sha256: str, by: Any) -> Draft:
+    """Keeps the one identity whose certificate has this fingerprint, of several that the files hold."""
+    for number, facts in enumerate(draft.choices or ()):
+        if facts["sha256"] == sha256:
+            return _replace(draft, [unpack(_opened(draft).split(b"\n")[number])], [facts])
+    raise Refused(_("Choose one of the certificates."), field="sha256")
+
+
+def _opened(draft: Draft) -> bytes:
     try:
-        before, sealed = draft.sealed, slots.seal(identity, draft.environment)
+        return safe.open_sealed(draft.sealed, record=lambda _sealed: None)
+    except VaultError as error:
+        raise VaultUnusable(error) from None
+
+
+def _files(kept: bytes, draft: Draft) -> tuple[Upload, ...]:
+    try:
+        return Question.unpack(kept).files
+    except (ValueError, KeyError, TypeError):
+        return (Upload(draft.file_name, kept),)  # as 0.1.0 kept it
+
+
+def _replace(draft: Draft, identities: list[Identity], choices: list[dict[str, Any]]) -> Draft:
+    """These identities instead of what the draft has; the facts are those of the only one, or wait for a choice."""
+    facts = choices[0] if len(choices) == 1 else {}
+    if draft.certificate is not None and facts:
+        slots.refuse_known_version(draft.certificate, facts)
+    field = "identity" if facts else "draft"
+    packed = b"\n".join(pack(identity) for identity in identities)
+    try:
+        before, sealed = draft.sealed, safe.put(packed, environment_id=draft.environment.pk, field=field)
     except VaultError as error:
         raise VaultUnusable(error) from None
     try:
         with transaction.atomic():
             sealed.save()
-            # Of two readings at once one finds the file gone; what the other one read is the same.
-            if not Draft.objects.filter(pk=draft.pk, sealed=before).update(sealed=sealed, facts=facts):
+            # Of two readings at once one finds the files gone; what the other one read is the same.
+            changed = Draft.objects.filter(pk=draft.pk, sealed=before)
+            if not changed.update(sealed=sealed, facts=facts, choices=None if facts else choices):
                 raise Refused(_("This upload was opened a moment ago; look at it again."), field="file")
             SealedObject.objects.filter(pk=before.pk).delete()
     except BaseException:
         _forget(sealed)
         raise
-    draft.sealed, draft.facts = sealed, facts
+    draft.sealed, draft.facts, draft.choices = sealed, facts, None if facts else choices
     _forget(before)
     return draft
 

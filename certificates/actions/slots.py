@@ -14,11 +14,11 @@ from django.utils.translation import gettext as _
 
 from audit import trail
 from audit.actors import Actor
-from certificates import pkcs12
 from certificates.content import Content
-from certificates.facts import Facts, Warning, facts, warnings
+from certificates.facts import facts, warnings
+from certificates.identities import Identity, pack
 from certificates.models import ClientCertificate, Pin, Version
-from certificates.pkcs12 import Identity
+from certificates.remarks import Remark
 from environments.actions import take_turns
 from environments.meanwhile import insist_on
 from environments.models import Environment, Person
@@ -33,8 +33,9 @@ DESCRIPTION = ("name", "contact", "how_to_renew")
 OF_THE_DAY = {"expired", "not_yet_valid"}
 
 
-def columns(identity: Identity) -> dict[str, Any]:
-    """The columns of a Version for this identity, with values that JSON can express (dates as ISO 8601)."""
+def columns(identity: Identity, remarks: Iterable[Remark] = ()) -> dict[str, Any]:
+    """The columns of a Version for this identity, with values that JSON can express (dates as ISO 8601). `remarks` are
+    those on the files that it came in."""
     read = facts(identity.certificate, identity.chain, now=timezone.now())
     return {
         "friendly_name": visible(identity.friendly_name or ""),
@@ -66,14 +67,10 @@ def columns(identity: Identity) -> dict[str, Any]:
         "missing_issuer": read.missing_issuer or "",
         "warnings": [
             {"code": w.code, "sentence": w.sentence, "confirm": w.confirm}
-            for w in judged(read)
+            for w in (*warnings(read, now=timezone.now()), *remarks)
             if w.code not in OF_THE_DAY
         ],
     }
-
-
-def judged(read: Facts) -> tuple[Warning, ...]:
-    return tuple(warnings(read, now=timezone.now()))
 
 
 def called(by: Any) -> str:
@@ -87,7 +84,7 @@ def visible(text: str) -> str:
 
 def seal(identity: Identity, environment: Environment) -> SealedObject:
     """Ciphertext goes to storage now; the row is saved by the action, so that it stands or falls with the rest."""
-    return safe.put(pkcs12.pack(identity), environment_id=environment.pk, field="identity")
+    return safe.put(pack(identity), environment_id=environment.pk, field="identity")
 
 
 def add(*, environment: Environment, name: str, identity: Identity, file_name: str = "", by: Any) -> ClientCertificate:

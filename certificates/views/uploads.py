@@ -8,22 +8,21 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import messages
-from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
-from certificates import actions
+from certificates import actions, advice
 from certificates.actions.drafts import VaultUnusable
 from certificates.comparison import compare
 from certificates.diagnosis import Refusal
-from certificates.forms import ConfirmForm, PasswordForm, UploadForm
+from certificates.forms import ChooseForm, ConfirmForm, PasswordForm, UploadForm
 from certificates.listing import warned
 from certificates.models import ClientCertificate, Draft, Version
 from certificates.views.fetching import get_certificate, page, posted
-from environments.access import Right, get_environment
+from environments.access import Right, get_environment, visible_environments
 from environments.forms import refused
 from environments.models import Environment
 from environments.refusals import Refused
@@ -34,7 +33,7 @@ get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 WORTH_ANOTHER_TRY = {"busy", "too_slow", "reader_stopped"}
 
 
-@sensitive_post_parameters("password")
+@sensitive_post_parameters("password", "text")
 @get_or_post
 def certificate_new(request: HttpRequest, app: str, env: str) -> HttpResponse:
     environment = get_environment(request.user, app, env, to=Right.CERTIFICATES)
@@ -42,7 +41,7 @@ def certificate_new(request: HttpRequest, app: str, env: str) -> HttpResponse:
     return _upload(request, environment, None, form)
 
 
-@sensitive_post_parameters("password")
+@sensitive_post_parameters("password", "text")
 @get_or_post
 def certificate_renew(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     certificate = get_certificate(request.user, app, env, pk)
@@ -50,53 +49,56 @@ def certificate_renew(request: HttpRequest, app: str, env: str, pk: UUID) -> Htt
     return _upload(request, certificate.environment, certificate, form)
 
 
-@sensitive_variables("form", "file")
+@sensitive_variables("form", "files")
 def _upload(
     request: HttpRequest, environment: Environment, certificate: ClientCertificate | None, form: UploadForm
 ) -> HttpResponse:
+    message = None
     if form.is_bound and form.is_valid():
-        file: UploadedFile = form.cleaned_data["file"]
+        files = form.cleaned_data["file"]
         try:
             draft = actions.keep_draft(
                 environment=environment,
                 certificate=certificate,
-                file=file.read(),
-                file_name=file.name or "",
+                files=files,
                 session_key=_session(request),
                 by=request.user,
             )
         except Refusal as refusal:
             refused(form, _beside(refusal))
+            message = advice.message(refusal, files[0].name)
         except Refused as error:
             refused(form, error)
         else:
-            return _read(request, draft, form.cleaned_data["password"], form.cleaned_data.get("name", ""))
+            return _read(request, draft, [form.cleaned_data["password"]], form.cleaned_data.get("name", ""))
     status = 422 if form.is_bound else 200
-    return page(request, "upload", status=status, environment=environment, certificate=certificate, form=form)
+    context = {"environment": environment, "certificate": certificate, "form": form, "message": message}
+    return page(request, "upload", status=status, **context)
 
 
-@sensitive_variables("password")
-def _read(request: HttpRequest, draft: Draft, password: str, name: str) -> HttpResponse:
+@sensitive_variables("passwords")
+def _read(request: HttpRequest, draft: Draft, passwords: list[str], name: str) -> HttpResponse:
     """On to the preview; or the password once more; or, where no password would help, the file once more."""
     try:
-        actions.read_draft(draft=draft, password=password, by=request.user)
+        actions.read_draft(draft=draft, passwords=passwords, by=request.user)
     except (Refusal, Refused) as error:
+        message = advice.message(error, draft.file_name) if isinstance(error, Refusal) else None
         waits = isinstance(error, VaultUnusable) or getattr(error, "code", "") in WORTH_ANOTHER_TRY
         if waits or error.field == "password":
-            again = PasswordForm({"name": name})
+            two = len(passwords) > 1 or getattr(error, "code", "") == "entry_password_differs"
+            again = PasswordForm({"name": name}, two=two)
             again.full_clean()
             again.add_error("password", str(error))
-            return _ask_again(request, draft, again, status=422)
+            return _ask_again(request, draft, again, status=422, message=message)
         actions.drop_draft(draft=draft, by=request.user)
         upload = UploadForm({"name": name}, renewal=draft.certificate is not None)
         upload.errors["file"] = upload.error_class([str(error)])
         context = {"environment": draft.environment, "certificate": draft.certificate, "form": upload}
-        return page(request, "upload", status=422, **context)
-    address = draft.environment.url("draft", draft.pk)
-    return redirect(f"{address}?{urlencode({'name': name})}" if name else address)
+        return page(request, "upload", status=422, message=message, **context)
+    return _onward(draft, name)
 
 
-@sensitive_post_parameters("password")
+@sensitive_post_parameters("password", "entry_password")
 @get_or_post
 def draft(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     """Where an upload stands: its password is asked for again, or it is shown to be confirmed."""
@@ -111,16 +113,42 @@ def draft(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
         actions.drop_draft(draft=kept, by=request.user)
         messages.info(request, _("Cancelled; nothing was added."))
         return redirect("network", app, env)
+    if kept.choices:
+        return _choose(request, kept)
     if kept.is_read:
         return _preview(request, kept)
-    form = PasswordForm(posted(request), initial={"name": request.GET.get("name", "")})
+    two = "entry_password" in request.POST
+    form = PasswordForm(posted(request), two=two, initial={"name": request.GET.get("name", "")})
     if form.is_bound and form.is_valid():
-        return _read(request, kept, form.cleaned_data["password"], form.cleaned_data["name"])
+        return _read(request, kept, form.passwords, form.cleaned_data["name"])
     return _ask_again(request, kept, form)
 
 
-def _ask_again(request: HttpRequest, draft: Draft, form: PasswordForm, *, status: int = 200) -> HttpResponse:
-    return page(request, "password", status=status, environment=draft.environment, draft=draft, form=form)
+def _choose(request: HttpRequest, draft: Draft) -> HttpResponse:
+    """Which of several certificates in the files is meant."""
+    versions = draft.versions()
+    form = ChooseForm(versions, posted(request), initial={"name": request.GET.get("name", "")})
+    if form.is_bound and form.is_valid():
+        try:
+            actions.choose_in_draft(draft=draft, sha256=form.cleaned_data["sha256"], by=request.user)
+        except Refused as error:
+            refused(form, error)
+        else:
+            return _onward(draft, form.cleaned_data["name"])
+    context = {"environment": draft.environment, "draft": draft, "versions": versions, "form": form}
+    return page(request, "choose", status=422 if form.is_bound else 200, **context)
+
+
+def _onward(draft: Draft, name: str) -> HttpResponse:
+    address = draft.environment.url("draft", draft.pk)
+    return redirect(f"{address}?{urlencode({'name': name})}" if name else address)
+
+
+def _ask_again(
+    request: HttpRequest, draft: Draft, form: PasswordForm, *, status: int = 200, message: str | None = None
+) -> HttpResponse:
+    context = {"environment": draft.environment, "draft": draft, "form": form, "message": message}
+    return page(request, "password", status=status, **context)
 
 
 def _preview(request: HttpRequest, draft: Draft) -> HttpResponse:
@@ -148,6 +176,7 @@ def _preview(request: HttpRequest, draft: Draft) -> HttpResponse:
         warnings=warnings,
         notes=[w["sentence"] for w in version.warnings if not w.get("confirm", True)],
         same=[] if certificate else same_here(draft.environment, version),
+        same_key=same_key_elsewhere(request.user, draft.environment, version),
         pairs=compare(certificate.in_use, version) if certificate and certificate.in_use else [],
         form=form,
     )
@@ -183,6 +212,20 @@ def same_here(environment: Environment, version: Version) -> list[str]:
     """The names of certificates here that have this very certificate already."""
     certificates = environment.certificates.filter(removed_at=None, versions__sha256=version.sha256)
     return list(certificates.values_list("name", flat=True))
+
+
+def same_key_elsewhere(person: Any, environment: Environment, version: Version) -> list[str]:
+    """Where else the private key of this version is in use: places that this person may see by name (at most five),
+    and that there are others."""
+    elsewhere = ClientCertificate.objects.filter(
+        in_use__spki_sha256=version.spki_sha256, in_use__sealed__isnull=False, removed_at=None
+    ).exclude(environment=environment)
+    if not version.spki_sha256:
+        return []
+    seen = elsewhere.filter(environment__in=visible_environments(person))
+    named = seen.select_related("environment__application").order_by("environment__application__name", "name")[:5]
+    places = [f"{certificate.environment}: {certificate.name}" for certificate in named]
+    return places + ([_("elsewhere")] if elsewhere.count() > len(places) else [])
 
 
 def _beside(refusal: Refusal) -> Refused:

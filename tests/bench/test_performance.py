@@ -37,6 +37,7 @@ from rollouts import actions, unseal
 from tests import crowd, pki
 from tests.journeys.product import Product
 from tests.load.person import Person as Visitor
+from tests.readers import read_in_child
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800), pytest.mark.django_db(transaction=True)]
 
@@ -163,7 +164,7 @@ def test_upload_against_the_bare_reading_of_the_same_file(figures, environment, 
         with CaptureQueriesContext(connection) as captured:
             upload()
             queries = sum(1 for query in captured if not query["sql"].startswith(("SAVEPOINT", "RELEASE")))
-        reading = (lambda f=file: pkcs12.read(f, "secret"), lambda f=file: pkcs12.read_in_child(f, "secret"), upload)
+        reading = (lambda f=file: pkcs12.read(f, "secret"), lambda f=file: read_in_child(f, "secret"), upload)
         spans = [[least(work, 1) for work in reading] for _turn in range(12)]
         bare, child, whole = (min(found) for found in zip(*spans, strict=True))
         rows.append((words, ms(bare), ms(child), ms(whole), times(whole / bare), ms(whole - bare), str(queries)))

@@ -8,6 +8,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from certificates import actions
+from certificates.intake import Upload
 from certificates.models import ClientCertificate, Draft, Pin, Version
 from environments.models import Environment, Person
 from tests import pki
@@ -60,8 +61,7 @@ def keep(environment: Environment, owner: Person) -> Callable[..., Draft]:
         given: dict[str, Any] = {
             "environment": environment,
             "certificate": None,
-            "file": file,
-            "file_name": "bank.pfx",
+            "files": [Upload("bank.pfx", file)],
             "session_key": SESSION,
             "by": owner,
         }

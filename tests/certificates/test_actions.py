@@ -12,9 +12,10 @@ from django.core.files.storage import storages
 from django.utils import timezone
 
 from audit.models import Event
-from certificates import actions, current, pkcs12
+from certificates import actions, current, one_shot, pkcs12
 from certificates.actions import slots
 from certificates.diagnosis import Refusal
+from certificates.intake import Reading
 from certificates.models import ClientCertificate, Draft, Pin, Version
 from environments import actions as environments
 from environments.models import Person
@@ -45,7 +46,7 @@ def a_zip(make_file) -> bytes:
 @pytest.mark.parametrize(
     ("file", "words"),
     [
-        ("pem", "PEM text"),
+        ("html", "web page"),
         ("zip", "zip archive"),
         ("empty", "empty"),
         ("large", "1,048,576"),
@@ -53,7 +54,7 @@ def a_zip(make_file) -> bytes:
 )
 def test_a_file_that_no_password_could_open_is_refused_and_nothing_is_kept(file, words, keep, make_file):
     files = {
-        "pem": pki.issue().certificate_pem,
+        "html": b"<!DOCTYPE html><title>Log in</title>",
         "zip": a_zip(make_file),
         "empty": b"",
         "large": b"\x30" * (2 * 1024 * 1024),
@@ -72,11 +73,11 @@ def test_a_wrong_password_keeps_the_file_and_the_right_one_opens_it(keep, make_f
     draft = keep(make_file())
 
     with pytest.raises(Refusal) as refusal:
-        actions.read_draft(draft=draft, password="not it", by=owner)
+        actions.read_draft(draft=draft, passwords=["not it"], by=owner)
 
     assert refusal.value.field == "password"
     assert not Draft.objects.get().is_read
-    read = actions.read_draft(draft=Draft.objects.get(), password="secret", by=owner)
+    read = actions.read_draft(draft=Draft.objects.get(), passwords=["secret"], by=owner)
     assert read.is_read
     assert read.version().common_name == "client.example.com"
 
@@ -85,7 +86,7 @@ def test_a_nul_in_the_password_is_refused_beside_the_password_and_is_not_repeate
     draft = keep(make_file())
 
     with pytest.raises(Refusal, match="NUL") as refusal:
-        actions.read_draft(draft=draft, password="hush\0hush", by=owner)
+        actions.read_draft(draft=draft, passwords=["hush\0hush"], by=owner)
 
     assert refusal.value.field == "password"
     assert "hush" not in str(refusal.value)
@@ -95,14 +96,14 @@ def test_a_file_without_a_key_is_refused_beside_the_file(keep, owner):
     draft = keep(pki.pfx(pki.issue(), "secret", key=False))
 
     with pytest.raises(Refusal, match="no private key") as refusal:
-        actions.read_draft(draft=draft, password="secret", by=owner)
+        actions.read_draft(draft=draft, passwords=["secret"], by=owner)
 
     assert refusal.value.field == "file"
 
 
 def test_an_expired_certificate_is_added_only_once_its_warning_is_confirmed(keep, make_file, owner):
     expired = make_file(not_before=pki.NOW - timedelta(days=9), not_after=pki.NOW - timedelta(days=1))
-    draft = actions.read_draft(draft=keep(expired), password="secret", by=owner)
+    draft = actions.read_draft(draft=keep(expired), passwords=["secret"], by=owner)
 
     with pytest.raises(Refused, match="warnings") as refused:
         actions.add_draft(draft=draft, name="Old", confirmed=False, by=owner)
@@ -114,7 +115,7 @@ def test_an_expired_certificate_is_added_only_once_its_warning_is_confirmed(keep
 
 def test_a_name_that_exists_in_any_case_is_refused_and_the_draft_survives(keep, make_file, add_certificate, owner):
     add_certificate("Bank payments")
-    draft = actions.read_draft(draft=keep(make_file()), password="secret", by=owner)
+    draft = actions.read_draft(draft=keep(make_file()), passwords=["secret"], by=owner)
 
     with pytest.raises(Refused, match="already a certificate") as refused:
         actions.add_draft(draft=draft, name="BANK payments", confirmed=False, by=owner)
@@ -128,8 +129,8 @@ def test_a_password_is_kept_nowhere(keep, make_file, owner):
     issued = pki.issue()
     draft = keep(pki.pfx(issued, right))
     with pytest.raises(Refusal):
-        actions.read_draft(draft=draft, password=wrong, by=owner)
-    actions.read_draft(draft=draft, password=right, by=owner)
+        actions.read_draft(draft=draft, passwords=[wrong], by=owner)
+    actions.read_draft(draft=draft, passwords=[right], by=owner)
     certificate = actions.add_draft(draft=draft, name="Bank", confirmed=True, by=owner)
 
     rows = [value for model in (Event, Version, Draft) for row in model.objects.values() for value in row.values()]
@@ -145,7 +146,7 @@ def test_a_password_is_kept_nowhere(keep, make_file, owner):
 
 
 def test_a_draft_is_used_once(keep, make_file, environment, owner):
-    draft = actions.read_draft(draft=keep(make_file()), password="secret", by=owner)
+    draft = actions.read_draft(draft=keep(make_file()), passwords=["secret"], by=owner)
     second_click = Draft.objects.get()
     actions.add_draft(draft=draft, name="Bank", confirmed=False, by=owner)
 
@@ -185,23 +186,23 @@ def test_an_expired_draft_is_refused_and_tidied_away_with_its_file(keep, make_fi
 def test_a_draft_that_is_dropped_leaves_nothing(keep, make_file, owner):
     before = stored(), ciphertexts()
 
-    actions.drop_draft(draft=actions.read_draft(draft=keep(make_file()), password="secret", by=owner), by=owner)
+    actions.drop_draft(draft=actions.read_draft(draft=keep(make_file()), passwords=["secret"], by=owner), by=owner)
 
     assert (stored(), ciphertexts()) == before
 
 
 def test_of_two_readings_at_once_one_finds_the_file_gone_and_leaves_nothing(keep, make_file, owner, monkeypatch):
     draft, twin = keep(make_file()), Draft.objects.get()
-    identity = pkcs12.read(make_file(), "secret")
+    reading = Reading(((pkcs12.read(make_file(), "secret"), ()),))
 
-    def meanwhile(_file, _password):
-        monkeypatch.setattr(pkcs12, "read_in_child", lambda file, password: identity)
-        actions.read_draft(draft=twin, password="secret", by=owner)
-        return identity
+    def meanwhile(_question):
+        monkeypatch.setattr(one_shot, "read", lambda _question: reading)
+        actions.read_draft(draft=twin, passwords=["secret"], by=owner)
+        return reading
 
-    monkeypatch.setattr(pkcs12, "read_in_child", meanwhile)
+    monkeypatch.setattr(one_shot, "read", meanwhile)
     with pytest.raises(Refused, match="a moment ago"):
-        actions.read_draft(draft=draft, password="secret", by=owner)
+        actions.read_draft(draft=draft, passwords=["secret"], by=owner)
 
     assert stored() == (0, 0, 0, 1, 1)
     assert Draft.objects.get().is_read
@@ -235,7 +236,7 @@ def test_an_addition_that_fails_midway_stores_nothing(broken, make_file, environ
 
 @pytest.mark.parametrize("broken", [Version, Event])
 def test_a_confirmation_that_fails_midway_can_be_repeated(broken, keep, make_file, owner, monkeypatch):
-    draft = actions.read_draft(draft=keep(make_file()), password="secret", by=owner)
+    draft = actions.read_draft(draft=keep(make_file()), passwords=["secret"], by=owner)
     events = Event.objects.count()
     with monkeypatch.context() as patch:
         break_writing(patch, broken)
@@ -291,7 +292,7 @@ def test_the_file_in_use_is_no_renewal_and_is_refused_before_the_preview(add_cer
     actions.renew(certificate=certificate, identity=pkcs12.read(file, "secret"), in_use=True, by=owner)
 
     with pytest.raises(Refused, match="version 2, which is already here") as refused:
-        actions.read_draft(draft=keep(file, certificate=certificate), password="secret", by=owner)
+        actions.read_draft(draft=keep(file, certificate=certificate), passwords=["secret"], by=owner)
 
     assert refused.value.field == "file"
 
@@ -499,7 +500,7 @@ def meanwhile(environment, monkeypatch):
 
 
 def test_of_two_who_add_the_same_name_at_once_one_gets_the_sentence(meanwhile, add_certificate, keep, make_file, owner):
-    draft = actions.read_draft(draft=keep(make_file()), password="secret", by=owner)
+    draft = actions.read_draft(draft=keep(make_file()), passwords=["secret"], by=owner)
     meanwhile("BANK")
 
     with pytest.raises(Refused, match="There is already a certificate “Bank” here") as refused:
@@ -543,9 +544,9 @@ def test_without_the_vaults_key_an_upload_is_refused_and_a_kept_one_stays(settin
         keep(make_file())
     assert refused.value.field == "file"
     with pytest.raises(Refused, match=r"none\.json") as refused:
-        actions.read_draft(draft=draft, password="secret", by=owner)
+        actions.read_draft(draft=draft, passwords=["secret"], by=owner)
     assert refused.value.field == "file"
 
     assert (stored(), ciphertexts()) == before
     settings.VAULT_KEYRING = known
-    assert actions.read_draft(draft=draft, password="secret", by=owner).is_read
+    assert actions.read_draft(draft=draft, passwords=["secret"], by=owner).is_read

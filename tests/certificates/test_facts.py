@@ -176,3 +176,11 @@ def test_a_sha1_signature_is_warned_of_on_the_leaf_only() -> None:
 
     old_root = signed_with_sha1(ROOT, ROOT.key)
     assert warnings(facts(issued.certificate_der, (MIDDLE.certificate_der, old_root)), now=pki.NOW) == ()
+
+
+def test_an_issuer_that_ends_before_its_certificate_is_named() -> None:
+    short = pki.make_authority("Short CA", not_after=pki.NOW + timedelta(days=20))
+    found = facts(pki.issue(authority=short).certificate_der, (short.certificate_der,))
+    (warning,) = warnings(found, now=pki.NOW)
+    assert (warning.code, warning.confirm) == ("issuer_expires_first", False)
+    assert "CN=Short CA" in warning.sentence

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -21,14 +20,15 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import padding
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
 
-from certificates import chain, integrity, one_shot, pkcs12
+from certificates import chain, one_shot, pkcs12
 from certificates.diagnosis import Refusal
+from certificates.identities import Identity, pack, unpack
 from certificates.outline import MAX_CERTIFICATES, MAX_FILE, outline
+from certificates.protection import Work, spellings
 from tests import pki
+from tests.readers import read_in_child
 
 ROOT = pki.make_authority("Partner Root")
 MIDDLE = pki.make_authority("Partner Issuing", authority=ROOT)
@@ -55,30 +55,14 @@ def number(value: int) -> bytes:
     return der(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
-def pbes2(iterations: int, salt: bytes, vector: bytes) -> bytes:
-    """The AlgorithmIdentifier of PBES2 with AES-256-CBC and PBKDF2."""
-    derivation = der(0x30, oid("1.2.840.113549.1.5.12"), der(0x30, der(0x04, salt), number(iterations)))
-    cipher = der(0x30, oid("2.16.840.1.101.3.4.1.42"), der(0x04, vector))
-    return der(0x30, oid("1.2.840.113549.1.5.13"), der(0x30, derivation, cipher))
-
-
-def file_with_hidden_work(password: str, iterations: int) -> bytes:
-    """A .pfx whose encrypted safe, cheap to open, holds a key bag that asks for `iterations`: no outline shows them."""
-    salt, vector = b"s" * 8, b"v" * 16
-    shrouded = der(0x30, pbes2(iterations, salt, vector), der(0x04, bytes(64)))
-    bag = der(0x30, oid("1.2.840.113549.1.12.10.1.2"), der(0xA0, shrouded))
-    padder = padding.PKCS7(128).padder()
-    padded = padder.update(der(0x30, bag)) + padder.finalize()
-    key = hashlib.pbkdf2_hmac("sha1", password.encode(), salt, 1, 32)
-    encryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).encryptor()
-    content = der(
-        0x30,
-        oid("1.2.840.113549.1.7.1"),
-        pbes2(1, salt, vector),
-        der(0x80, encryptor.update(padded) + encryptor.finalize()),
-    )
+def slow_file() -> bytes:
+    """A .pfx that asks for as much as is allowed: three parts, each under a key of 2,000,000 iterations, in the
+    derivation that takes longest. None of them opens, which only shows at the end."""
+    scheme = der(0x30, oid("1.2.840.113549.1.12.1.3"), der(0x30, der(0x04, b"s" * 8), number(2_000_000)))
+    content = der(0x30, oid("1.2.840.113549.1.7.1"), scheme, der(0x80, bytes(64)))
     safe = der(0x30, oid("1.2.840.113549.1.7.6"), der(0xA0, der(0x30, number(0), content)))
-    return der(0x30, number(3), der(0x30, oid("1.2.840.113549.1.7.1"), der(0xA0, der(0x04, der(0x30, safe)))))
+    safes = der(0x30, safe, safe, safe)
+    return der(0x30, number(3), der(0x30, oid("1.2.840.113549.1.7.1"), der(0xA0, der(0x04, safes))))
 
 
 @pytest.fixture
@@ -91,7 +75,7 @@ def places(tmp_path: Path) -> Path:
 def test_a_partners_file_gives_its_key_certificate_and_chain(kind: str, places: Path) -> None:
     issued = pki.issue("client.example.com", key=kind, authority=MIDDLE)
 
-    identity = pkcs12.read_in_child(pki.pfx(issued, "a b,c'\"é"), "a b,c'\"é", places=places)
+    identity = read_in_child(pki.pfx(issued, "a b,c'\"é"), "a b,c'\"é", places=places)
 
     assert identity.certificate == issued.certificate_der
     assert identity.chain == (MIDDLE.certificate_der, ROOT.certificate_der)
@@ -101,21 +85,21 @@ def test_a_partners_file_gives_its_key_certificate_and_chain(kind: str, places: 
 
 def test_reading_in_a_child_and_in_this_process_agree(places: Path) -> None:
     file = pki.pfx(pki.issue(authority=MIDDLE))
-    assert pkcs12.read_in_child(file, "secret", places=places) == pkcs12.read(file, "secret")
+    assert read_in_child(file, "secret", places=places) == pkcs12.read(file, "secret")
 
 
 def test_a_file_without_a_password_is_read(places: Path) -> None:
     issued = pki.issue()
-    assert pkcs12.read_in_child(pki.pfx(issued, ""), "", places=places).certificate == issued.certificate_der
+    assert read_in_child(pki.pfx(issued, ""), "", places=places).certificate == issued.certificate_der
 
 
 def test_a_wrong_password_is_refused_beside_the_password_and_shown_nowhere(
     places: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(Refusal) as refused:
-        pkcs12.read_in_child(pki.pfx(pki.issue()), "hunter2hunter2", places=places)
+        read_in_child(pki.pfx(pki.issue()), "hunter2hunter2", places=places)
 
-    assert (refused.value.code, refused.value.field) == ("wrong_password_or_damaged", "password")
+    assert (refused.value.code, refused.value.field) == ("wrong_password", "password")
     out, err = capfd.readouterr()
     assert "hunter2" not in str(refused.value) + repr(refused.value) + out + err
 
@@ -123,20 +107,17 @@ def test_a_wrong_password_is_refused_beside_the_password_and_shown_nowhere(
 @pytest.mark.parametrize(
     "password", ["hunter2\0tail", "hunter2\udc80", "hunter2" * 200, "é" * 513], ids=["nul", "surrogate", "long", "wide"]
 )
-def test_what_cannot_be_a_password_never_reaches_the_library(
-    password: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_what_cannot_be_a_password_derives_no_key(
+    password: str, places: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = pki.pfx(pki.issue())
-    reached: list[str] = []
-    monkeypatch.setattr(pkcs12, "_load", lambda *_: reached.append("library"))
-    monkeypatch.setattr(one_shot, "ask", lambda *_args, **_named: reached.append("child"))
+    monkeypatch.setattr(Work, "spend", lambda *_: pytest.fail("a key was derived"))
 
-    for read in (pkcs12.read, pkcs12.read_in_child):
+    for read in (pkcs12.read, lambda *given: read_in_child(*given, places=places)):
         with pytest.raises(Refusal) as refused:
             read(file, password)
         assert (refused.value.code, refused.value.field) == ("password_not_expressible", "password")
         assert "hunter2" not in repr(refused.value)
-    assert reached == []
     assert "hunter2" not in "".join(capfd.readouterr())
 
 
@@ -148,7 +129,7 @@ def test_a_password_of_1024_bytes_is_a_password() -> None:
 def test_certificates_without_a_key_are_refused(places: Path) -> None:
     file = pki.pfx(pki.issue(authority=MIDDLE), key=False)
     with pytest.raises(Refusal, match=r"no private key \(certificates in it: 3\)") as refused:
-        pkcs12.read_in_child(file, "secret", places=places)
+        read_in_child(file, "secret", places=places)
     assert refused.value.code == "no_private_key"
 
 
@@ -163,15 +144,6 @@ def test_a_key_beside_someone_elses_certificate_is_refused() -> None:
     with pytest.raises(Refusal) as refused:
         pkcs12.read(pki.pfx(pki.issue(), certificate=False, certificates=[other.certificate]), "secret")
     assert refused.value.code == "key_certificate_mismatch"
-
-
-def test_several_keys_are_refused_before_a_password_is_asked_for() -> None:
-    bag = der(0x30, oid("1.2.840.113549.1.12.10.1.1"), der(0xA0, pki.issue().key_der))
-    safe = der(0x30, oid("1.2.840.113549.1.7.1"), der(0xA0, der(0x04, der(0x30, bag, bag))))
-    file = der(0x30, number(3), der(0x30, oid("1.2.840.113549.1.7.1"), der(0xA0, der(0x04, der(0x30, safe)))))
-    with pytest.raises(Refusal, match="holds 2 private keys") as refused:
-        pkcs12.screen(file)
-    assert refused.value.code == "several_keys"
 
 
 def test_more_than_a_hundred_certificates_are_refused_even_inside_an_encrypted_safe() -> None:
@@ -192,14 +164,14 @@ def test_a_certificate_that_would_fill_the_pages_is_refused() -> None:
 
 def test_a_file_of_one_mebibyte_and_a_byte_is_refused_before_it_is_parsed() -> None:
     with pytest.raises(Refusal) as refused:
-        pkcs12.screen(b"\x30" * (MAX_FILE + 1))
-    assert refused.value.code == "too_large"
+        outline(b"\x30" * (MAX_FILE + 1))
+    assert refused.value.code == "limit_exceeded"
 
 
 @pytest.mark.parametrize("kept", [1, 20, 200, -100, -1])
 def test_a_file_that_stops_too_early_is_called_truncated(kept: int) -> None:
     with pytest.raises(Refusal) as refused:
-        pkcs12.screen(pki.pfx(pki.issue())[:kept])
+        outline(pki.pfx(pki.issue())[:kept])
     assert refused.value.code == "truncated"
 
 
@@ -222,11 +194,11 @@ def test_work_that_only_shows_once_the_file_is_open_is_stopped_by_its_cpu_limit(
     places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(one_shot, "CPU_SECONDS", 1)
-    file = file_with_hidden_work("secret", 2**31 - 1)
-    assert sum(outline(file).iterations) == 1
+    file = slow_file()
+    assert outline(file).work.announced == [2_000_000] * 3
     started = time.monotonic()
     with pytest.raises(Refusal) as refused:
-        pkcs12.read_in_child(file, "secret", places=places)
+        read_in_child(file, "secret", places=places)
     assert (refused.value.code, refused.value.details) == ("too_slow", {"seconds": 1})
     assert time.monotonic() - started < 9
 
@@ -237,11 +209,11 @@ def test_a_reader_is_stopped_at_its_wall_time_and_gives_its_place_back(
     monkeypatch.setattr(one_shot, "WALL_SECONDS", 0.5)
     started = time.monotonic()
     with pytest.raises(Refusal) as refused:
-        pkcs12.read_in_child(file_with_hidden_work("secret", 2**31 - 1), "secret", places=places)
+        read_in_child(slow_file(), "secret", places=places)
     assert refused.value.code == "too_slow"
     assert time.monotonic() - started < 5
     monkeypatch.setattr(one_shot, "WALL_SECONDS", 10)
-    assert pkcs12.read_in_child(pki.pfx(pki.issue()), "secret", places=places)
+    assert read_in_child(pki.pfx(pki.issue()), "secret", places=places)
 
 
 def test_readers_wait_for_a_place_and_say_so_when_none_comes_free(
@@ -255,13 +227,13 @@ def test_readers_wait_for_a_place_and_say_so_when_none_comes_free(
         fcntl.flock(lock, fcntl.LOCK_EX)
 
     with pytest.raises(Refusal) as refused:
-        pkcs12.read_in_child(file, "secret", places=places)
+        read_in_child(file, "secret", places=places)
     assert refused.value.code == "busy"
 
     monkeypatch.setattr(one_shot, "WAIT_SECONDS", 30)
     opened = threading.Timer(0.2, lambda: [lock.close() for lock in held])
     opened.start()
-    assert pkcs12.read_in_child(file, "secret", places=places)
+    assert read_in_child(file, "secret", places=places)
     opened.join()
 
 
@@ -275,7 +247,7 @@ def test_two_readers_do_not_share_the_one_place_of_a_machine_with_two_cores(
 
     def read_for_long() -> None:
         with pytest.raises(Refusal) as refused:
-            pkcs12.read_in_child(file_with_hidden_work("secret", 2**31 - 1), "secret", places=places)
+            read_in_child(slow_file(), "secret", places=places)
         said.append(refused.value.code)
 
     first = threading.Thread(target=read_for_long)
@@ -284,7 +256,7 @@ def test_two_readers_do_not_share_the_one_place_of_a_machine_with_two_cores(
     while not (places / "0").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     with pytest.raises(Refusal) as refused:
-        pkcs12.read_in_child(pki.pfx(pki.issue()), "secret", places=places)
+        read_in_child(pki.pfx(pki.issue()), "secret", places=places)
     first.join()
     assert (said, refused.value.code) == (["too_slow"], "busy")
 
@@ -293,7 +265,7 @@ def test_a_folder_of_places_that_is_a_link_is_not_followed(tmp_path: Path) -> No
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(PermissionError):
-        pkcs12.read_in_child(pki.pfx(pki.issue()), "secret", places=tmp_path / "link")
+        read_in_child(pki.pfx(pki.issue()), "secret", places=tmp_path / "link")
 
 
 def test_the_child_has_its_limits_and_no_django() -> None:
@@ -333,43 +305,41 @@ def test_a_child_that_dies_or_talks_nonsense_is_a_refusal(
             one_shot, "_START", start.replace("serve()", f"reader_child.read = lambda _question: {answer}; serve()")
         )
         with pytest.raises(Refusal) as refused:
-            pkcs12.read_in_child(pki.pfx(pki.issue()), "secret", places=places)
+            read_in_child(pki.pfx(pki.issue()), "secret", places=places)
         assert refused.value.code == "reader_stopped"
     nursery.close()
-    assert pkcs12.read_in_child(pki.pfx(pki.issue()), "secret", places=places)
+    assert read_in_child(pki.pfx(pki.issue()), "secret", places=places)
 
 
 def test_a_nursery_that_is_gone_is_started_again(places: Path, nursery: one_shot.Nursery) -> None:
     for _time in range(2):
-        assert pkcs12.read_in_child(pki.pfx(pki.issue()), "secret", places=places)
+        assert read_in_child(pki.pfx(pki.issue()), "secret", places=places)
         assert nursery._process is not None
         nursery._process.kill()
         nursery._process.wait()
 
 
 def test_after_a_crash_the_next_file_meets_a_new_process(places: Path, nursery: one_shot.Nursery) -> None:
-    assert pkcs12.read_in_child(pki.pfx(pki.issue()), "secret", places=places)
+    assert read_in_child(pki.pfx(pki.issue()), "secret", places=places)
     first = nursery._process
     assert first is not None
     answers: list[str] = []
-    reading = threading.Thread(
-        target=lambda: answers.append(refusal_of(file_with_hidden_work("secret", 2**31 - 1), places))
-    )
+    reading = threading.Thread(target=lambda: answers.append(refusal_of(slow_file(), places)))
     reading.start()
     os.kill(eventually(lambda: next(iter(children_of(first.pid)), 0)), signal.SIGSEGV)
     reading.join()
     assert answers == ["reader_stopped"]
-    assert pkcs12.read_in_child(pki.pfx(pki.issue()), "secret", places=places)
+    assert read_in_child(pki.pfx(pki.issue()), "secret", places=places)
     assert nursery._process is not first
     assert first.wait(5) is not None
 
 
 def test_when_who_asks_is_gone_so_are_its_readers(places: Path, tmp_path: Path) -> None:
     file = tmp_path / "bomb.pfx"
-    file.write_bytes(file_with_hidden_work("secret", 2**31 - 1))
+    file.write_bytes(slow_file())
     program = (
-        "import sys; from pathlib import Path; from certificates import one_shot, pkcs12\n"
-        "pkcs12.read_in_child(Path(sys.argv[1]).read_bytes(), 'secret', places=Path(sys.argv[2]))"
+        "import sys; from pathlib import Path; from tests.readers import read_in_child\n"
+        "read_in_child(Path(sys.argv[1]).read_bytes(), 'secret', places=Path(sys.argv[2]))"
     )
     asker = subprocess.Popen([sys.executable, "-c", program, str(file), str(places)], cwd=one_shot._PROJECT)
     nursery = eventually(lambda: next(iter(children_of(asker.pid)), 0))
@@ -395,7 +365,7 @@ def eventually(true: Callable[[], Any], seconds: float = 20) -> Any:
 
 def refusal_of(file: bytes, places: Path) -> str:
     with pytest.raises(Refusal) as refused:
-        pkcs12.read_in_child(file, "secret", places=places)
+        read_in_child(file, "secret", places=places)
     return refused.value.code
 
 
@@ -410,8 +380,8 @@ def test_the_integrity_check_knows_the_password() -> None:
         )
         mac = outline(written).mac
         assert mac is not None
-        assert integrity.verifies(mac, password)
-        assert not integrity.verifies(mac, password + "!")
+        assert mac.verifies(spellings(password)[0], Work())
+        assert not mac.verifies(spellings(password + "!")[0], Work())
 
 
 # Chains
@@ -457,7 +427,7 @@ def test_two_certificates_that_signed_each_other_end_the_chain() -> None:
 # Writing
 
 
-def identity_of(kind: str, links: int) -> pkcs12.Identity:
+def identity_of(kind: str, links: int) -> Identity:
     authority = ROOT
     for number_of in range(links - 1):
         authority = pki.make_authority(f"Issuing {number_of}", authority=authority)
@@ -544,16 +514,16 @@ def test_new_passwords_are_24_letters_and_digits_and_never_twice_the_same() -> N
 
 def test_packing_is_canonical_and_comes_back_the_same() -> None:
     issued = pki.issue(authority=MIDDLE, not_after=pki.NOW + timedelta(days=2))
-    identity = pkcs12.Identity(issued.key_der, issued.certificate_der, issued.chain_der, "Имя")
+    identity = Identity(issued.key_der, issued.certificate_der, issued.chain_der, "Имя")
 
-    assert pkcs12.unpack(pkcs12.pack(identity)) == identity
-    assert pkcs12.pack(identity) == pkcs12.pack(pkcs12.unpack(pkcs12.pack(identity)))
+    assert unpack(pack(identity)) == identity
+    assert pack(identity) == pack(unpack(pack(identity)))
 
 
 @pytest.mark.parametrize("packed", [b"", b"{}", b"[]", b'{"format":2}', b'{"format":1,"key":5}', b"\xff", b"null"])
 def test_what_was_not_packed_here_is_refused(packed: bytes) -> None:
     with pytest.raises(ValueError, match="not an identity"):
-        pkcs12.unpack(packed)
+        unpack(packed)
 
 
 def test_the_repr_of_an_identity_does_not_show_its_key() -> None:

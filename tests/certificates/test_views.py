@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import html
 import io
 import re
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -19,6 +21,7 @@ from environments import actions as environments
 from environments.models import Person
 from tests import crowd, pki
 from tests.certificates.conftest import stored, upload
+from tests.certificates.made import entry_password_file
 
 pytestmark = pytest.mark.django_db
 
@@ -149,10 +152,10 @@ def test_the_same_file_as_renewal_is_refused_beside_the_file_and_forgotten(signe
     ("bad", "field", "words"),
     [
         ("nothing", "file", "Choose the .pfx or .p12 file."),
-        ("pem", "file", "PEM text"),
+        ("pem", "file", "no private key"),
         ("zip", "file", "zip archive"),
-        ("empty", "file", "This file is empty"),
-        ("two MiB", "file", "2,097,152 bytes"),
+        ("empty", "file", "it is empty"),
+        ("two MiB", "file", "its size in bytes is 2,097,152"),
         ("no key", "file", "holds no private key"),
         ("nul", "password", "NUL"),
     ],
@@ -197,6 +200,94 @@ def test_an_upload_without_the_vaults_key_says_so_and_a_kept_file_waits_for_it(
     assert "none.json" in error_beside(again, "password")
     settings.VAULT_KEYRING = known
     assert signed_in.post(kept, {"password": "secret", "name": "Kept"}).status_code == 302
+
+
+def test_key_certificate_and_chain_come_together_as_files(signed_in, at):
+    issued = pki.issue("client.example.com", authority=pki.make_authority("Partner CA"))
+    key = issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    files = [upload(key, "client.key"), upload(issued.certificate_pem, "client.crt")]
+    files += [upload(one.public_bytes(Encoding.PEM), "chain.pem") for one in issued.chain]
+
+    preview = signed_in.post(at("certificate-new"), {"file": files, "password": ""}, follow=True)
+
+    assert "client.key, client.crt, chain.pem" in text_of(preview)
+    assert "Partner CA" in text_of(preview)
+    signed_in.post(preview.redirect_chain[-1][0], {"name": "Bank"})
+    assert ClientCertificate.objects.get().in_use.chain[0]["subject"].startswith("CN=Partner CA")
+
+
+def test_text_from_a_mail_is_taken_as_a_file(signed_in, at):
+    issued = pki.issue("client.example.com")
+    key = issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    text = (key + issued.certificate_pem).decode()
+    preview = signed_in.post(at("certificate-new"), {"text": text, "password": ""}, follow=True)
+    assert "client.example.com" in text_of(preview)
+
+    nothing = signed_in.post(at("certificate-new"), {"text": "", "password": ""})
+    assert error_beside(nothing, "file") == "Choose the .pfx or .p12 file."
+
+
+def test_of_several_keys_somebody_chooses_without_the_password(signed_in, at):
+    first, second = pki.issue("first.example.com"), pki.issue("second.example.com")
+    keys = [one.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) for one in (first, second)]
+    both = upload(keys[0] + first.certificate_pem + keys[1] + second.certificate_pem, "both.pem")
+    response = signed_in.post(at("certificate-new"), {"file": both, "password": "", "name": "Typed"}, follow=True)
+    address = response.redirect_chain[-1][0]
+    assert "2 certificates" in text_of(response)
+    assert "first.example.com" in text_of(response)
+
+    nothing = signed_in.post(address, {"name": "Typed"})
+    assert nothing.status_code == 422
+    assert "Choose one of the certificates." in text_of(nothing)
+    fingerprint = hashlib.sha256(second.certificate_der).hexdigest()
+    preview = signed_in.post(address, {"sha256": fingerprint, "name": "Typed"}, follow=True)
+    assert preview.context["form"]["name"].value() == "Typed"
+    signed_in.post(preview.redirect_chain[-1][0], {"name": "Second"})
+    assert ClientCertificate.objects.get().in_use.common_name == "second.example.com"
+    assert not Draft.objects.exists()
+
+
+def test_the_password_of_the_key_is_asked_for_where_it_has_one_of_its_own(signed_in, at):
+    file = upload(entry_password_file(pki.issue("client.example.com"), "another"))
+    refused = signed_in.post(at("certificate-new"), {"file": file, "password": "Passw0rd!"})
+    assert "the private key inside has another one" in error_beside(refused, "password")
+    address = at("draft", Draft.objects.get().pk)
+
+    again = signed_in.post(address, {"password": "Passw0rd!", "entry_password": "wrong"})
+    assert 'name="entry_password"' in again.content.decode()
+    preview = signed_in.post(address, {"password": "Passw0rd!", "entry_password": "another"}, follow=True)
+    assert "What is in the file" in text_of(preview)
+
+
+@pytest.mark.parametrize(
+    ("content", "password", "command"),
+    [
+        (b"\xfe\xed\xfe\xed" + bytes(40), "", "keytool -importkeystore -srckeystore bank.pfx"),
+        (pki.pfx(pki.issue(), "secret", key=False), "secret", "openssl pkcs12 -export"),
+        (pki.pfx(pki.issue(), "secret"), "wrong", "openssl pkcs12 -in bank.pfx -noout -info"),
+    ],
+    ids=["JKS", "no key", "wrong password"],
+)
+def test_a_refusal_has_a_message_to_the_sender_with_the_command(content, password, command, signed_in, at):
+    refused = signed_in.post(at("certificate-new"), {"file": upload(content), "password": password})
+    assert refused.status_code == 422
+    assert "Message to the sender" in text_of(refused)
+    assert command in text_of(refused)
+
+
+def test_a_key_that_is_in_use_elsewhere_is_named_as_far_as_somebody_may_see_it(
+    person_with, at, owner, environment, add_certificate
+):
+    key = pki.make_key()
+    first = pki.pfx(pki.issue("first", key=key), "secret")
+    hidden = environments.create_application(name="Hidden", by=owner)
+    there = environments.create_environment(application=hidden, name="Production", by=owner)
+    actions.add(environment=there, name="Theirs", identity=pkcs12.read(first, "secret"), by=owner)
+    second = {"file": upload(pki.pfx(pki.issue("second", key=key), "secret")), "password": "secret"}
+
+    preview = person_with("editor").post(at("certificate-new"), second, follow=True)
+    assert "The same private key is also in use: elsewhere." in text_of(preview)
+    assert "Hidden" not in text_of(preview)
 
 
 def test_a_name_that_exists_is_refused_beside_the_name_and_the_preview_stays(signed_in, at, make_file, add_certificate):

@@ -12,6 +12,7 @@ from django.db import connections
 
 from certificates import actions as certificates
 from certificates import pkcs12, targets
+from certificates.identities import Identity
 from certificates.models import ClientCertificate, Pin
 from environments import actions as environments
 from environments.models import Application, Environment, Membership, Person
@@ -96,7 +97,7 @@ def test_of_certificates_with_one_name_one_is_added(environment: Environment, ow
     partner = pki.make_authority("Partner CA")
     identities = [pkcs12.read(pki.pfx(pki.issue("bank", authority=partner), "x"), "x") for _ in range(PEOPLE)]
 
-    def add(identity: pkcs12.Identity) -> None:
+    def add(identity: Identity) -> None:
         certificates.add(environment=environment, name="Bank", identity=identity, by=owner)
 
     assert at_once([lambda i=i: add(i) for i in identities]) == ONE
@@ -126,7 +127,7 @@ def test_of_renewals_at_once_each_has_its_own_number(environment: Environment, o
     partner = pki.make_authority("Partner CA")
     identities = [pkcs12.read(pki.pfx(pki.issue("bank", authority=partner), "x"), "x") for _ in range(PEOPLE)]
 
-    def renew(identity: pkcs12.Identity) -> None:
+    def renew(identity: Identity) -> None:
         mine = ClientCertificate.objects.get(pk=certificate.pk)
         certificates.renew(certificate=mine, identity=identity, in_use=True, by=owner)
 

@@ -63,7 +63,7 @@ def nothing_is_stored(page: Page) -> None:
 @pytest.mark.parametrize(
     ("file_name", "file", "sentence"),
     [
-        ("key.pem", GOOD.certificate.public_bytes(Encoding.PEM), "PEM"),
+        ("certificate.pem", GOOD.certificate.public_bytes(Encoding.PEM), "private key"),
         ("client.zip", a_zip(), "[Zz][Ii][Pp]"),
         ("empty.pfx", b"", "empty"),
         ("large.pfx", b"0" * (2 * 1024 * 1024), "1 MiB|1.0 MiB|1,048,576"),

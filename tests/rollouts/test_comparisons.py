@@ -19,6 +19,8 @@ from django.utils import timezone
 from certificates import actions as certificates
 from certificates import current, pkcs12, serials
 from certificates.content import Content
+from certificates.identities import Identity
+from certificates.intake import Upload
 from certificates.models import ClientCertificate, Comparison, Pin, Serial, Version
 from environments import actions as environments
 from environments.models import Environment, Person
@@ -64,7 +66,7 @@ class World:
         target = certificates.read_target(environment=self.environment, text=text)
         return certificates.pin(environment=self.environment, target=target, certificate=certificate, by=self.by)
 
-    def identity(self, name: str = "Renewed") -> pkcs12.Identity:
+    def identity(self, name: str = "Renewed") -> Identity:
         return pkcs12.read(self.file(name), "secret")
 
     def file(self, name: str) -> bytes:
@@ -72,12 +74,20 @@ class World:
 
     def kept(self, certificate: ClientCertificate | None = None) -> Any:
         return certificates.keep_draft(
-            environment=self.environment, certificate=certificate, file=self.file("Draft"), file_name="draft.pfx",
+            environment=self.environment, certificate=certificate, files=[Upload("draft.pfx", self.file("Draft"))],
             session_key="s", by=self.by,
         )  # fmt: skip
 
     def read(self, certificate: ClientCertificate | None = None) -> Any:
-        return certificates.read_draft(draft=self.kept(certificate), password="secret", by=self.by)
+        return certificates.read_draft(draft=self.kept(certificate), passwords=["secret"], by=self.by)
+
+    def choose(self) -> Any:
+        files = [Upload(f"{name}.pfx", pki.pfx(pki.issue(name), "")) for name in ("one", "two")]
+        draft = certificates.keep_draft(
+            environment=self.environment, certificate=None, files=files, session_key="s", by=self.by
+        )
+        draft = certificates.read_draft(draft=draft, passwords=[""], by=self.by)
+        return certificates.choose_in_draft(draft=draft, sha256=draft.choices[1]["sha256"], by=self.by)
 
     @property
     def digest(self) -> str:
@@ -137,6 +147,7 @@ DONE: dict[str, Callable[[World], Any]] = {
         pin=w.pinned, target=certificates.read_target(environment=w.environment, text="else.example.com"),
         certificate=w.tax, by=w.by,
     ),
+    "certificates.choose_in_draft": lambda w: w.choose(),
     "certificates.describe": lambda w: certificates.describe(certificate=w.bank, contact="A", how_to_renew="", by=w.by),
     "certificates.disable": lambda w: certificates.disable(certificate=w.bank, by=w.by),
     "certificates.drop_draft": lambda w: certificates.drop_draft(draft=w.kept(), by=w.by),

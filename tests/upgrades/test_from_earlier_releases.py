@@ -205,12 +205,12 @@ def test_every_row_is_there_after_the_migration(upgraded: release.Filled) -> Non
 
 
 def test_what_was_sealed_before_can_be_opened(upgraded: release.Filled) -> None:
-    from certificates import pkcs12
+    from certificates import identities
     from certificates.models import Version
     from rollouts import unseal
 
     version = Version.objects.get(certificate__environment__pk=upgraded.environments["History"])
-    assert unseal.identity_of(version, reason="test", by=None) == pkcs12.unpack(upgraded.secret)
+    assert unseal.identity_of(version, reason="test", by=None) == identities.unpack(upgraded.secret)
 
 
 @pytest.mark.parametrize("one", release.IN_FLIGHT, ids=lambda one: one.name.replace(" ", "-"))

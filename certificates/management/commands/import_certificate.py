@@ -9,11 +9,13 @@ from django.core.management.base import CommandParser
 from django.views.decorators.debug import sensitive_variables
 
 from audit.actors import Actor
-from certificates import actions, pkcs12
-from certificates.command_line import MISUSE, EnvironmentCommand, read_secret
-from certificates.diagnosis import Refusal
+from certificates import actions, one_shot
+from certificates.command_line import MISUSE, EnvironmentCommand, read_at_most, read_secret
+from certificates.identities import only
+from certificates.intake import Upload
 from certificates.models import ClientCertificate
 from certificates.outline import MAX_FILE
+from certificates.question import Question
 from environments.models import Environment
 from environments.refusals import Refused
 
@@ -21,11 +23,11 @@ from environments.refusals import Refused
 class Command(EnvironmentCommand):
     """Exit 0: added. Exit 1: refused, nothing was stored. Exit 2: misuse."""
 
-    help = "Add a client certificate from a .pfx or .p12 file, or its renewal. It runs with the next apply."
+    help = "Add a client certificate from its files (.pfx, or PEM, …), or its renewal. It runs with the next apply."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("file", metavar="FILE", type=Path)
+        parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="a .pfx, or key, certificate and chain")
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--name", help="its name, for a new certificate")
         which.add_argument("--renew", metavar="NAME", help="the certificate of which this is the renewal; pins stay")
@@ -35,24 +37,24 @@ class Command(EnvironmentCommand):
             metavar="F",
             help="a file with the password in its first line; - reads the standard input",
         )
+        parser.add_argument("--key-password-file", metavar="F", help="the same for the key, if it has one of its own")
+        parser.add_argument("--choose", metavar="NAME", help="of several keys, the one of this name or fingerprint")
         parser.add_argument("--keep-ready", action="store_true", help="with --renew: go on with the version in use")
         parser.add_argument("--confirm-warnings", action="store_true", help="use it although there are warnings")
 
     @sensitive_variables()
     def perform(self, environment: Environment, options: dict[str, Any], *, by: Actor) -> dict[str, Any]:
-        path: Path = options["file"]
         renewed = find_certificate(environment, options["renew"]) if options["renew"] else None
         try:
-            with path.open("rb") as opened:
-                file = opened.read(MAX_FILE + 1)
-            if len(file) > MAX_FILE:
-                raise Refusal("too_large", size=path.stat().st_size, limit=MAX_FILE)
-            password = read_secret(options["password_file"])
+            files = tuple(Upload(path.name, read_at_most(path, MAX_FILE + 1)) for path in options["files"])
+            sources = [options[name] for name in ("password_file", "key_password_file") if options[name]]
+            passwords = tuple(read_secret(source) for source in sources)
         except UnicodeError:
             self.end("The password file is not UTF-8 text; write the password into it anew.", MISUSE, options)
         except OSError as error:
             self.end(f"{error.filename} cannot be read: {error.strerror}.", MISUSE, options)
-        identity = pkcs12.read_in_child(file, password)
+        reading = one_shot.read(Question(files, passwords))
+        identity = only((one for one, _remarks in reading.identities), choose=options["choose"])
         warnings = [w["sentence"] for w in actions.warnings_of(actions.unsaved_version(identity))]
         if warnings and not options["confirm_warnings"]:
             raise Refused(" ".join([*warnings, "Nothing was stored; add --confirm-warnings to use it all the same."]))
@@ -61,12 +63,12 @@ class Command(EnvironmentCommand):
                 certificate=renewed,
                 identity=identity,
                 in_use=not options["keep_ready"],
-                file_name=path.name,
+                file_name=files[0].name,
                 by=by,
             )
         else:
             added = actions.add(
-                environment=environment, name=options["name"], identity=identity, file_name=path.name, by=by
+                environment=environment, name=options["name"], identity=identity, file_name=files[0].name, by=by
             )
             assert added.in_use is not None
             version = added.in_use
