@@ -25,7 +25,8 @@ MAX_PASSWORDS: Final = 10
 _SIGNED_DATA: Final = "1.2.840.113549.1.7.2"
 _KEYS: Final = frozenset({"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "ANY PRIVATE KEY"})
 _CERTIFICATES: Final = frozenset({"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"})
-_WRONG: Final = frozenset({"wrong_password", "wrong_password_or_damaged"})
+# What may be said with one password although another one opens the file; the last says most.
+_OF_ONE_PASSWORD: Final = ("wrong_password", "wrong_password_or_damaged", "damaged", "entry_password_differs")
 
 
 @dataclass(frozen=True)
@@ -95,16 +96,15 @@ def open_with(file: bytes, passwords: Sequence[str]) -> Opened:
 
 def _tried(attempt: Callable[[str], Result], passwords: Iterable[str]) -> Result:
     """With the first password that fits; else the Refusal that says most."""
-    said: Refusal | None = None
+    said: list[Refusal] = []
     for password in passwords:
         try:
             return attempt(password)
         except Refusal as refusal:
-            if refusal.code not in _WRONG and refusal.code != "entry_password_differs":
+            if refusal.code not in _OF_ONE_PASSWORD:
                 raise
-            if said is None or said.code in _WRONG:
-                said = refusal
-    raise said or Refusal("wrong_password")
+            said.append(refusal)
+    raise max(said, key=lambda refusal: _OF_ONE_PASSWORD.index(refusal.code), default=Refusal("wrong_password"))
 
 
 # --- Which parts a file has -------------------------------------------------------------------------------------------

@@ -138,7 +138,8 @@ def test_a_key_with_a_password_of_its_own_needs_both():
     file = entry_password_file(ISSUED, "another")
     assert refusal_of(file, passwords=(PASSWORD,)).code == "entry_password_differs"
     assert refusal_of(file, passwords=(PASSWORD, "wrong")).code == "entry_password_differs"
-    assert taken_in(file, p7b(), passwords=(PASSWORD, "another")).chain == CHAIN
+    for passwords in ((PASSWORD, "another"), ("another", PASSWORD), ("wrong", "another", PASSWORD)):
+        assert taken_in(file, p7b(), passwords=passwords).chain == CHAIN
 
 
 def test_of_several_keys_each_is_an_identity():

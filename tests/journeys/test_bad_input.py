@@ -1,4 +1,5 @@
-"""Bad input: one sentence beside the field, nothing stored, nothing lost of what was typed, the password aside."""
+"""Input that is not one .pfx: other formats become a certificate; bad input is one sentence beside the field, with a
+message to whoever sent it, nothing stored, nothing lost of what was typed, the password aside."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ import zipfile
 from datetime import timedelta
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from playwright.sync_api import Locator, Page, expect
 
 from tests import pki
+from tests.certificates.made import entry_password_file
 from tests.journeys import people
 from tests.journeys.product import Product
 
@@ -80,6 +82,88 @@ def test_a_file_that_is_none_is_named(page: Page, file_name: str, file: bytes, s
     if name_field(page).count():
         expect(name_field(page)).to_have_value("Typed name")
     nothing_is_stored(page)
+
+
+def chosen(page: Page, *files: tuple[str, bytes], password: str = "") -> None:
+    page.goto(f"{ENVIRONMENT}network/certificates/new/")
+    page.get_by_label("File", exact=True).set_input_files(
+        [{"name": name, "mimeType": "application/octet-stream", "buffer": content} for name, content in files]
+    )
+    page.get_by_label("Password of the file").fill(password)
+    page.get_by_role("button", name="Read the file").click()
+
+
+def pem_key(issued: pki.Issued) -> bytes:
+    return issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def is_in_the_preview(page: Page, *words: str) -> None:
+    expect(page.get_by_role("heading", name="What is in the file")).to_be_visible()
+    for word in words:
+        expect(page.locator("main")).to_contain_text(word)
+    page.get_by_role("button", name="Cancel").click()
+
+
+def test_a_key_and_a_certificate_in_pem_become_a_certificate(page: Page):
+    chosen(page, ("client.key", pem_key(GOOD)), ("client.crt", GOOD.certificate_pem))
+    is_in_the_preview(page, "client.key, client.crt", "Partner CA")
+
+
+def test_a_pfx_and_a_separate_chain_become_one_certificate(page: Page):
+    chain = b"".join(one.public_bytes(Encoding.PEM) for one in GOOD.chain)
+    chosen(page, ("client.pfx", pki.pfx(GOOD, PASSWORD, certificates=())), ("chain.pem", chain), password=PASSWORD)
+    is_in_the_preview(page, "client.pfx, chain.pem", "Partner CA")
+
+
+def test_text_from_a_mail_is_pasted(page: Page):
+    page.goto(f"{ENVIRONMENT}network/certificates/new/")
+    page.get_by_text("Paste text instead").click()
+    page.get_by_label(re.compile("^Text")).fill((pem_key(GOOD) + GOOD.certificate_pem).decode())
+    page.get_by_role("button", name="Read the file").click()
+    is_in_the_preview(page, "pasted text")
+
+
+def test_of_several_keys_one_is_chosen(page: Page):
+    other = pki.issue("other.example.com")
+    both = b"".join([pem_key(GOOD), GOOD.certificate_pem, pem_key(other), other.certificate_pem])
+    chosen(page, ("both.pem", both))
+    expect(page.get_by_role("heading", name="The file holds 2 certificates")).to_be_visible()
+    page.get_by_role("button", name="Go on with this one").click()
+    expect(page.get_by_role("alert")).to_have_text("Choose one of the certificates.")
+    page.get_by_label("other.example.com").check()
+    page.get_by_role("button", name="Go on with this one").click()
+    expect(name_field(page)).to_have_value("other.example.com")
+    is_in_the_preview(page, "both.pem")
+
+
+def test_a_key_with_a_password_of_its_own_is_asked_for_it(page: Page):
+    chosen(page, ("java.p12", entry_password_file(GOOD, "another")), password="Passw0rd!")
+    expect(page.locator(".field .error")).to_contain_text("the private key inside has another one")
+    expect(page.get_by_label("Message to the sender")).to_contain_text("keytool -importkeystore -srckeystore java.p12")
+    page.get_by_label("Password of the file").fill("Passw0rd!")
+    page.get_by_label("Password of the key").fill("another")
+    page.get_by_role("button", name="Open the file").click()
+    is_in_the_preview(page, "java.p12")
+
+
+REFUSED = {
+    "jks": (b"\xfe\xed\xfe\xed" + bytes(40), "", "keytool -importkeystore"),
+    "wrong password": (pki.pfx(GOOD, PASSWORD), "wrong", "openssl pkcs12 -in sent.pfx -noout -info"),
+    "no key": (pki.pfx(GOOD, PASSWORD, key=False), PASSWORD, "openssl pkcs12 -export"),
+    "cut": (pki.pfx(GOOD, PASSWORD)[:400], PASSWORD, "It arrived incomplete"),
+    "a flipped bit": (pki.pfx(GOOD, PASSWORD)[:-1] + b"\x7f", PASSWORD, "openssl pkcs12 -export"),
+    "a web page": (b"<html>", "", "a web page"),
+}
+
+
+@pytest.mark.parametrize(("file", "password", "words"), REFUSED.values(), ids=REFUSED)
+def test_each_refusal_has_its_message_to_the_sender(page: Page, file: bytes, password: str, words: str):
+    chosen(page, ("sent.pfx", file), password=password)
+    expect(page.locator(".field .error")).to_have_count(1)
+    message = page.get_by_label("Message to the sender")
+    expect(message).to_contain_text("sent.pfx")
+    expect(message).to_contain_text(words)
+    expect(message.get_by_role("button", name="Copy message")).to_be_visible()
 
 
 def test_a_wrong_password_keeps_the_file(page: Page):
