@@ -167,6 +167,10 @@ class Server:
         """It goes on to accept connections (the kernel does) and answers nothing."""
         for one in self._running:
             os.killpg(one.pid, signal.SIGSTOP)
+            # Its other threads stop a little later, each on its own.
+            deadline = time.monotonic() + 5
+            while not _is_stopped(one.pid) and time.monotonic() < deadline:
+                time.sleep(0.01)
 
     def resume(self) -> None:
         for one in self._running:
@@ -402,6 +406,11 @@ def _can_run(program: Path, user: int) -> bool:
 def _has_ended(one: subprocess.Popen[bytes]) -> bool:
     """Leaves it unburied: while it is, nobody else can bear the number of its group."""
     return os.waitid(os.P_PID, one.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _is_stopped(pid: int) -> bool:
+    states = [stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
 
 
 def _kill_group(leader: subprocess.Popen[bytes]) -> None:

@@ -19,6 +19,7 @@ from certificates import pkcs12
 from certificates.diagnosis import Refusal
 from certificates.facts import facts
 from certificates.identities import Identity
+from tests.certificates.beside import compare_with_the_library
 from tests.readers import read_in_child
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "pfx"
@@ -108,6 +109,8 @@ def test_a_well_formed_file_is_read_or_the_table_says_why_not(row: dict[str, str
         check_identity(outcome, row)
     else:
         assert outcome.code == REFUSED.get(row["file"]), outcome
+    ours = outcome if isinstance(outcome, Identity) else outcome.code
+    compare_with_the_library(row["file"], file, password, ours)
 
 
 @pytest.mark.parametrize("row", rows("fail", "password-unknown", "unspecified", "policy"))
@@ -118,6 +121,10 @@ def test_a_file_that_should_fail_is_refused_inside_the_limits(row: dict[str, str
     # As a .pfx; uploads of these other formats are read (tests/certificates/test_intake.py).
     outcome = outcome_of(pkcs12.read if row["expected"] == "fail:format-hint" else read, file, password)
     assert ("ok" if isinstance(outcome, Identity) else outcome.code) == REFUSED.get(row["file"], "ok")
+    if not row["file"].startswith("dos/") and "\0" not in password:
+        compare_with_the_library(
+            row["file"], file, password, outcome if isinstance(outcome, Identity) else outcome.code
+        )
     if row["expected"] == "fail:limit":
         assert time.monotonic() - started < 2, "refused, but only after the work was done"
 
