@@ -88,23 +88,27 @@ def test(arguments: Sequence[str]) -> int:
     install("dev")
     # A file's tests stay together: those that need the whole product share one.
     # In their own order: the default puts files of one long test at the end, where the other process waits for them.
-    pytest = [PYTHON, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    one_by_one = [PYTHON, "-m", "pytest"]
+    pytest = [*one_by_one, "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
     if arguments:
         return call([*pytest, *arguments])
     checks = check(())
+    now = "not chaos and not quiet and not soak and not bench"
     # The killed processes wait more than they work, so they do it beside the others.
     with tempfile.TemporaryFile() as said:
         beside = subprocess.Popen([*pytest, "-m", "chaos"], stdout=said, stderr=subprocess.STDOUT)
-        tests = call([*pytest, "-m", "not chaos and not soak and not bench"])
+        tests = call([*pytest, "-m", now])
         say("The same on PostgreSQL and S3, as far as it asks the database")
         others = os.environ | {"COUNTERSIGN_TEST_ENGINES": "others"}
-        tests = call([*pytest, "-m", "not journey and not chaos and not soak and not bench"], others) or tests
+        tests = call([*pytest, "-m", f"not journey and {now}"], others) or tests
         say("Every kill point, with each kind of death")
         tests = beside.wait() or tests
         said.seek(0)
         sys.stdout.flush()
         shutil.copyfileobj(said, sys.stdout.buffer)
         sys.stdout.flush()
+    say("How long others wait, with nothing else beside it")
+    tests = call([*one_by_one, "-m", "quiet"]) or tests
     if checks:
         say("The checks failed; what they found stands above the tests")
     return tests or checks

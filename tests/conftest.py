@@ -26,8 +26,9 @@ PASSWORD = "correct horse battery staple"  # of the people in tests
 NOTHING_MAY_BE_SKIPPED = os.environ.get("CI") == "true"
 
 
-# Files that other programs wrote, which are no part of this project: their tests run where the folder lies beside it.
-CORPUS = Path(__file__).resolve().parents[2] / "shared" / "pfx"
+# Files that other programs wrote, which are no part of this project: their tests run where PFX_CORPUS names their
+# folder, or it lies beside the project.
+CORPUS = Path(os.environ.get("PFX_CORPUS") or Path(__file__).resolve().parents[2] / "shared" / "pfx")
 collect_ignore = [] if CORPUS.is_dir() else ["certificates/test_corpus.py"]
 
 

@@ -20,7 +20,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -120,6 +119,7 @@ def make_authority(
     key: str | PrivateKey = "ec-p256",
     not_before: datetime.datetime | None = None,
     not_after: datetime.datetime | None = None,
+    organization: str | None = "Example Partner",
 ) -> Issued:
     """A certificate authority: a root, or below `authority` an intermediate one."""
     return issue(
@@ -129,6 +129,7 @@ def make_authority(
         not_before=not_before or NOW - timedelta(days=365),
         not_after=not_after or NOW + timedelta(days=3650),
         eku=None,
+        organization=organization,
         is_authority=True,
     )
 
@@ -208,13 +209,15 @@ def pfx(
     """A PKCS #12 file as a partner would send it.
 
     `certificates` are those beside the leaf, in this order (default: its chain); without `key` or `certificate` the
-    file lacks it. An empty `password` leaves the file unencrypted.
+    file lacks it. An empty `password` leaves the file unencrypted; otherwise it has as many rounds as OpenSSL gives it.
     """
     beside = issued.chain if certificates is None else tuple(certificates)
+    algorithm = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(2048)
+    algorithm = algorithm.key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC).hmac_hash(hashes.SHA256())
     return pkcs12.serialize_key_and_certificates(
         name.encode() if name else None,
         issued.key if key else None,
         issued.certificate if certificate else None,
         list(beside) or None,
-        BestAvailableEncryption(password.encode()) if password else NoEncryption(),
+        algorithm.build(password.encode()) if password else NoEncryption(),
     )

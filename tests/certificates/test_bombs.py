@@ -126,6 +126,7 @@ def in_peace(person: Person, pages: list[str]) -> float:
     return onlooker.p95()
 
 
+@pytest.mark.quiet
 @pytest.mark.timeout(600)
 def test_others_do_not_notice_the_bombs_of_three(product: Product, network: str) -> None:
     person = signed_in(product)
@@ -175,6 +176,7 @@ def test_others_do_not_notice_the_bombs_of_three(product: Product, network: str)
     assert "client.example" in upload(person, network, pki.pfx(pki.issue("client.example"), "secret")).text
 
 
+@pytest.mark.quiet
 def test_what_reads_files_ends_with_the_product(product: Product) -> None:
     """Runs after the test above, on its product."""
     forking = [

@@ -18,8 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from rollouts.states import STATES, kill_points
 from tests import ports, services
 
@@ -39,9 +37,6 @@ DEATHS = {
     "disk-full": (2, 3),
     "broker-gone": (2, 3),
 }
-# These take the whole world along, so each is a long run: `make soak` has them.
-LONG = ("locked", "disk-full", "broker-gone")
-EACH_DEATH = [pytest.param(death, marks=pytest.mark.soak if death in LONG else ()) for death in DEATHS]
 
 
 class World:
