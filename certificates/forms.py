@@ -8,16 +8,18 @@ from django.core.validators import ProhibitNullCharactersValidator
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
+from certificates.actions.batches import MAX_IN_A_BATCH
 from certificates.actions.slots import DESCRIPTION
 from certificates.dialects import dialect_of
-from certificates.intake import MAX_FILES, Upload
-from certificates.models import ClientCertificate, Version
+from certificates.intake import MAX_FILES, MAX_PASSWORDS, Upload
+from certificates.models import ClientCertificate, Draft, PublicAuthority, Version
 from certificates.outline import MAX_FILE, too_large
 from certificates.targets import WORDS
 from environments.forms import SharedForm
 from environments.models import Environment
 
 NEVER = "never"
+MAX_BATCH = 2 * MAX_FILE
 ACCEPTED = ".pfx,.p12,.pem,.crt,.cer,.key,.der,.p7b,.p7c,.txt,application/x-pkcs12"
 PEM = "-----BEGIN CERTIFICATE-----"
 
@@ -91,7 +93,7 @@ class UploadForm(forms.Form):
             raise forms.ValidationError(str(too_large(size)))
         if len(files) > MAX_FILES:
             raise forms.ValidationError(
-                _now("These are %(n)d files; one certificate has at most %(limit)d.")
+                _now("These are %(n)d files; one certificate has at most %(limit)d. Add several certificates at once.")
                 % {"n": len(files), "limit": MAX_FILES}
             )
         return [Upload(file.name or "", file.read()) for file in files]
@@ -104,6 +106,113 @@ class UploadForm(forms.Form):
             else:
                 values["file"] = [Upload(_now("pasted text"), values["text"].encode("utf-8", "replace"))]
         return values
+
+
+class BatchForm(forms.Form):
+    """The files of many certificates, each in a file of its own."""
+
+    file = FilesField(
+        label=_("Files"),
+        allow_empty_file=True,
+        widget=FilesInput(attrs={"accept": ACCEPTED, "data-drop": ""}),
+        help_text=_(
+            "One .pfx or .p12 for each certificate, at most %(files)d files and %(size)s together. A chain (.p7b, .pem)"
+            " beside them completes those that lack it."
+        )
+        % {"files": MAX_IN_A_BATCH, "size": "2\u00a0MiB"},
+        error_messages={
+            "invalid": _("No file arrived; choose them again."),
+            "missing": _("No file arrived; choose them again."),
+        },
+    )
+
+    def clean_file(self) -> list[Upload]:
+        files: list[UploadedFile] = self.cleaned_data["file"]
+        if not files:
+            raise forms.ValidationError(_now("Choose the .pfx or .p12 files."))
+        if len(files) > MAX_IN_A_BATCH:
+            raise forms.ValidationError(
+                _now("These are %(n)d files; at most %(limit)d go at once. Upload the rest afterwards.")
+                % {"n": len(files), "limit": MAX_IN_A_BATCH}
+            )
+        if sum(file.size or 0 for file in files) > MAX_BATCH:
+            raise forms.ValidationError(
+                _now(
+                    "These files have more than 2\u00a0MiB together; upload them in parts, and see that each is a .pfx."
+                )
+            )
+        return [Upload(file.name or "", file.read()) for file in files]
+
+
+class PasswordsForm(forms.Form):
+    """A handful of passwords, one a line; each is tried on each file. `after` is the place of the last file that was
+    tried with them."""
+
+    passwords = AsTyped(
+        label=_("Passwords"),
+        required=False,
+        strip=False,
+        widget=forms.Textarea(
+            attrs={
+                "rows": 3,
+                "class": "mono masked",
+                "autocomplete": "off",
+                "spellcheck": "false",
+                "autocapitalize": "off",
+            }
+        ),
+        help_text=_("One a line, at most ten; each is tried on each file, then forgotten."),
+    )
+    after = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
+    def clean_passwords(self) -> list[str]:
+        lines = self.cleaned_data["passwords"].split("\n")
+        typed = list(dict.fromkeys(stripped for line in lines if (stripped := line.removesuffix("\r"))))
+        if len(typed) > MAX_PASSWORDS:
+            raise forms.ValidationError(
+                _now("These are %(n)d passwords; at most %(limit)d are tried at once.")
+                % {"n": len(typed), "limit": MAX_PASSWORDS}
+            )
+        return typed or [""]
+
+    def clean_after(self) -> int:
+        after = self.cleaned_data["after"]
+        return -1 if after is None else int(after)
+
+
+class AuthorityForm(forms.Form):
+    """A public authority on the list."""
+
+    name = AsTyped(label=_("Name"), error_messages={"required": _("Give it a name.")})
+    organisation = forms.CharField(
+        label=_("Organisation"),
+        max_length=200,
+        help_text=_("As issuers of its certificates spell it after O=; a part of it is enough."),
+        error_messages={"required": _("Type the organisation, as after O= in the name of an issuer.")},
+    )
+    stops_on = forms.DateField(
+        label=_("Stops on"),
+        widget=forms.DateInput(attrs={"type": "date"}),
+        error_messages={
+            "required": _("Type the day, like 2027-03-01."),
+            "invalid": _("Type the day like 2027-03-01."),
+        },
+    )
+    source = forms.URLField(
+        label=_("Source"),
+        max_length=500,
+        assume_scheme="https",
+        help_text=_("The address where the authority says so."),
+        error_messages={
+            "required": _("Name the page where the authority says so."),
+            "invalid": _("Type a whole address, like https://example.com/notice."),
+        },
+    )
+
+    def __init__(self, authority: PublicAuthority | None, data: Any = None) -> None:
+        super().__init__(
+            data, initial={name: getattr(authority, name) for name in self.base_fields} if authority else {}
+        )
 
 
 class PasswordForm(forms.Form):
@@ -147,7 +256,8 @@ class ChooseForm(forms.Form):
 
 
 class ConfirmForm(forms.Form):
-    """Confirms a preview: as a new certificate with a name, or as a renewal with a choice when it is used."""
+    """Confirms a preview: as a new certificate with a name, or as a renewal with a choice when it is used. Where there
+    is more than one way to end its chain, the number of links that are kept is chosen too."""
 
     name = AsTyped(label=_("Name"), error_messages={"required": _("Give it a name.")})
     use = forms.ChoiceField(
@@ -160,13 +270,39 @@ class ConfirmForm(forms.Form):
         widget=forms.RadioSelect(attrs={"class": "choices"}),
         error_messages={"required": _("Choose when it is to be used.")},
     )
+    links = forms.TypedChoiceField(
+        label=_("Chain"),
+        coerce=int,
+        required=False,
+        empty_value=None,
+        widget=forms.RadioSelect(attrs={"class": "choices"}),
+    )
     confirmed = forms.BooleanField(label=_("I have read this and want to use it all the same"), required=False)
 
-    def __init__(self, *args: Any, renewal: bool, warned: bool, **kwargs: Any) -> None:
+    def __init__(self, draft: Draft, *args: Any, warned: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        renewal = draft.certificate_id is not None
         del self.fields["name" if renewal else "use"]
+        if draft.tracked and renewal:
+            del self.fields["use"]
+        choices = ways_to_end(draft.facts["chain"])
+        if len(choices) > 1 and not draft.tracked:
+            self.fields["links"].choices = choices  # type: ignore[attr-defined]
+            self.fields["links"].initial = choices[0][0]
+        else:
+            del self.fields["links"]
         if not warned:
             del self.fields["confirmed"]
+
+
+def ways_to_end(chain: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    """How many links of a chain can be kept, and each in words: all; without the root; those that the file had."""
+    ways = {len(chain): _now("Whole, as it is shown")}
+    if chain and chain[-1]["self_signed"]:
+        ways.setdefault(len(chain) - 1, _now("Without the root; who trusts it has it"))
+    if added := sum(1 for link in chain if link.get("completed")):
+        ways.setdefault(len(chain) - added, _now("Only what was in the file"))
+    return list(ways.items())
 
 
 class DescribeForm(SharedForm):
@@ -212,7 +348,8 @@ class PinForm(forms.Form):
     def __init__(self, environment: Environment, *args: Any, interpret: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         kinds = dialect_of(environment.runtime).targets
-        self.certificates = {str(c.pk): c for c in environment.certificates.filter(removed_at=None)}
+        listed = environment.certificates.filter(removed_at=None).exclude(in_use__isnull=False, in_use__sealed=None)
+        self.certificates = {str(c.pk): c for c in listed}
         choices: dict[str, list[tuple[str, Any]]] = {
             "kind": [("", _("Recognised by what is typed")), *((kind, WORDS[kind]) for kind in kinds)],
             "certificate": [

@@ -53,11 +53,23 @@ class _Parts:
     requests: int = 0
 
 
-def screen(files: Sequence[Upload]) -> bool:
-    """Judge files before a password is asked for; whether one is needed. Raises Refusal for what none could open."""
+@dataclass(frozen=True)
+class Seen:
+    """What files hold, as far as it can be seen without a password: whether one is needed, and whether there can be a
+    private key."""
+
+    closed: bool
+    keys: bool
+
+
+def screen(files: Sequence[Upload]) -> Seen:
+    """Judge files before a password is asked for. Raises Refusal for what none could open."""
     parts = _parts(files)
     outlines = [outline(file) for file in parts.pfx]
-    return bool(parts.closed_keys) or any(one.mac or one.schemes for one in outlines)
+    return Seen(
+        closed=bool(parts.closed_keys) or any(one.mac or one.schemes for one in outlines),
+        keys=bool(parts.pfx or parts.keys or parts.closed_keys),
+    )
 
 
 def read(files: Sequence[Upload], passwords: Sequence[str] = ("",), *, track: bool = False) -> Reading:

@@ -180,17 +180,20 @@ def page_number(text: str) -> int:
 
 
 def status_of(certificate: ClientCertificate, *, pinned: bool, now: datetime | None = None) -> Status:
-    """The worst of what is known: disabled, no key, validity, warnings, no pin; otherwise OK."""
+    """The worst of what is known: disabled, validity, no key, warnings, no pin; otherwise OK."""
     version = certificate.in_use
     if not certificate.enabled:
         return Status(_("Disabled"), "plain", "pause")
-    if version is None or version.sealed_id is None:
+    if version is None:
         return Status(_("No key here"), "plain", "circle")
     validity = version.status(now)
     if validity == "expired":
         return Status(_("Expired"), "bad", "alert")
     if validity == "not-yet-valid":
         return Status(_("Not yet valid"), "bad", "alert")
+    if version.is_tracked_only:
+        soon = validity == "expiring"
+        return Status(_("Tracked only"), "warn" if soon else "plain", "clock" if soon else "circle")
     if warned := [w["code"] for w in version.warnings if w.get("confirm", True)]:
         return Status(str(SHORT_WARNINGS.get(warned[0], _("Has warnings"))), "warn", "alert")
     if validity == "expiring":

@@ -84,6 +84,19 @@ class ClientCertificate(models.Model):
         return self.environment.url("certificate", self.pk)
 
 
+class ChainCertificate(models.Model):
+    """A certificate above a leaf, as it was uploaded: public, and what completes another file that lacks it."""
+
+    sha256 = models.CharField(max_length=64, primary_key=True)
+    subject_mark = models.CharField(max_length=64, db_index=True)  # SHA-256 of the name's DER
+    certificate = models.BinaryField()  # DER
+    not_after = models.DateTimeField()
+    self_signed = models.BooleanField()
+
+    def __str__(self) -> str:
+        return self.sha256
+
+
 class Version(models.Model):
     """Key, certificate and chain of one upload: the key sealed, the facts as columns. No page parses anything."""
 
@@ -109,8 +122,10 @@ class Version(models.Model):
     signature = models.CharField(max_length=60)
     names = models.JSONField(default=list)
     usages = models.JSONField(default=list)
-    # [{subject, issuer, sha256, not_after (ISO 8601), self_signed}], leaf's issuer first
+    # [{subject, issuer, sha256, not_after (ISO 8601), self_signed, completed}], leaf's issuer first; `completed` is of
+    # one that the file did not have
     chain = models.JSONField(default=list)
+    chain_certificates = models.ManyToManyField(ChainCertificate, related_name="versions")
     missing_issuer = models.TextField(blank=True)
     # [{code, sentence}] that do not depend on the day; those that do are derived from the dates
     warnings = models.JSONField(default=list)
@@ -135,6 +150,11 @@ class Version(models.Model):
     @property
     def environment(self) -> Environment:
         return self.certificate.environment
+
+    @property
+    def is_tracked_only(self) -> bool:
+        """Its facts are known here, and its key is not: it cannot be sent."""
+        return self.sealed_id is None
 
     @property
     def lifetime(self) -> timedelta:
@@ -197,7 +217,7 @@ class Draft(models.Model):
     """A file between upload and confirmation: sealed, short-lived, single use, bound to person and environment.
 
     First the files as they came; once a password has opened them, the identities that were read (and the files are
-    gone); at last the one that was chosen.
+    gone); at last the one that was chosen. Several that were uploaded at once have one `batch`, and a place in it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -205,7 +225,14 @@ class Draft(models.Model):
     session = models.CharField(max_length=64)  # SHA-256 of the session key
     environment = models.ForeignKey(Environment, on_delete=models.CASCADE, related_name="+")
     certificate = models.ForeignKey(ClientCertificate, on_delete=models.CASCADE, null=True, related_name="+")
-    sealed = models.OneToOneField(SealedObject, on_delete=models.PROTECT, related_name="+")
+    # Null where the files were refused before any password; only a batch keeps such a draft, to say so.
+    sealed = models.OneToOneField(SealedObject, on_delete=models.PROTECT, null=True, related_name="+")
+    # There are certificates in the files, and no key.
+    tracked = models.BooleanField(default=False, db_default=False)
+    batch = models.UUIDField(null=True, db_index=True)
+    place = models.PositiveIntegerField(default=0, db_default=0)
+    # {code, details} of why it was last refused, in a batch; nothing of a password
+    refusal = models.JSONField(null=True)
     file_name = models.CharField(max_length=200, blank=True)
     file_size = models.PositiveIntegerField()
     # The columns of the version that it would become; empty while the files have not been opened, or hold several.
@@ -236,6 +263,23 @@ def version_with(facts: dict[str, Any]) -> Version:
     """An unsaved Version with these columns, whose dates are ISO 8601."""
     dates = {column: datetime.fromisoformat(facts[column]) for column in ("not_before", "not_after")}
     return Version(**facts | dates)
+
+
+class PublicAuthority(models.Model):
+    """A public authority that stops issuing certificates for clients, and when. Owners keep the list."""
+
+    name = models.CharField(max_length=100, unique=True)
+    # The organisation in the name of an issuer, as it is spelled there; compared without regard to case.
+    organisation = models.CharField(max_length=200)
+    stops_on = models.DateField()
+    source = models.URLField(max_length=500)
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("public authority")
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Serial(models.Model):

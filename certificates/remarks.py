@@ -23,6 +23,17 @@ class Remark:
     confirm: bool
 
 
+# Those that follow from how much of a chain there is.
+ABOUT_CHAINS = frozenset({"chain_incomplete", "chain_completed", "issuer_expires_first"})
+
+
+def chain_completed(subjects: Sequence[str]) -> Remark:
+    """For the certificates (their subjects) that were added to the chain of a file that lacked them."""
+    names = " and ".join(subjects)
+    sentence = f"The file did not contain {names}, which is added from what is already here."
+    return Remark("chain_completed", sentence, confirm=False)
+
+
 def remarks_on(opened: Sequence[Opened], found: Found) -> tuple[Remark, ...]:
     """In the order of their weight."""
     remarks: list[Remark] = []

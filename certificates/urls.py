@@ -1,11 +1,13 @@
 from django.urls import path
 
-from certificates.views import certificate, network, pins, uploads
+from certificates.views import batches, certificate, network, pins, uploads
 
 urlpatterns = [
     path("", network.network, name="network"),
     path("certificates.csv", network.certificates_csv, name="certificates-csv"),
     path("certificates/new/", uploads.certificate_new, name="certificate-new"),
+    path("certificates/many/", batches.certificates_many, name="certificates-many"),
+    path("certificates/many/<uuid:pk>/", batches.batch, name="batch"),
     path("certificates/<uuid:pk>/", certificate.certificate, name="certificate"),
     path("certificates/<uuid:pk>/renew/", uploads.certificate_renew, name="certificate-renew"),
     path("certificates/<uuid:pk>/rename/", certificate.certificate_rename, name="certificate-rename"),

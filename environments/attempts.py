@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import QuerySet
@@ -30,8 +30,17 @@ def paused(action: str, by: Any) -> bool:
 
     Ask before the password is checked, outside a transaction, so that the attempts of others are seen.
     """
+    return only_refusals(_refused(by, action))
+
+
+def refusals(by: Any, action: str, since: datetime) -> int:
+    """How often `by` was refused `action` since then."""
+    return _refused(by, action).filter(at__gt=since).count()
+
+
+def _refused(by: Any, action: str) -> QuerySet[Event]:
     actor = Actor.of(by)
-    return only_refusals(Event.objects.filter(action=action, actor_kind=actor.kind, actor_id=actor.id, refused=True))
+    return Event.objects.filter(action=action, actor_kind=actor.kind, actor_id=actor.id, refused=True)
 
 
 def only_refusals(attempts: QuerySet[Event]) -> bool:

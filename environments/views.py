@@ -44,7 +44,7 @@ def installation_owners(view: View) -> View:
     def only_for_them(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not request.user.is_superuser:
             trail.refused("access.refused", by=request.user, subject=request.user, right="installation-owner")
-            raise NotAllowed(_("Only installation owners add people and applications; ask one of them."))
+            raise NotAllowed(_("Only installation owners do this; ask one of them."))
         return view(request, *args, **kwargs)
 
     return only_for_them

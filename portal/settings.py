@@ -153,8 +153,8 @@ if _bucket := env.text("COUNTERSIGN_VAULT_BUCKET"):
 FILE_UPLOAD_HANDLERS = ["certificates.uploads.BoundedMemoryUploadHandler"]
 FILE_UPLOAD_MAX_MEMORY_SIZE = DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
-# Each is held in memory; one certificate has at most ten (certificates.intake).
-DATA_UPLOAD_MAX_NUMBER_FILES = 20
+# Held in memory, 4 MiB of them together; a batch has at most sixty (certificates.actions.batches).
+DATA_UPLOAD_MAX_NUMBER_FILES = 100
 
 # --- The queue --------------------------------------------------------------------------------------------------------
 

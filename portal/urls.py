@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from certificates.views import network
+from certificates.views import authorities, network
 from portal import audit_log, auth, views
 from portal.health import page as health
 
@@ -19,6 +19,10 @@ urlpatterns = [
     path("audit/", audit_log.audit_log, name="audit-log"),
     path("certificates/", network.all_certificates, name="all-certificates"),
     path("certificates.csv", network.all_certificates_csv, name="all-certificates-csv"),
+    path("authorities/", authorities.authorities, name="authorities"),
+    path("authorities/new/", authorities.authority_new, name="authority-new"),
+    path("authorities/<int:pk>/", authorities.authority_edit, name="authority-edit"),
+    path("authorities/<int:pk>/remove/", authorities.authority_remove, name="authority-remove"),
     path("", views.home, name="home"),
     path("", include("environments.urls")),
     path("apps/<slug:app>/", views.application, name="application"),

@@ -26,6 +26,8 @@ document.addEventListener("submit", (event) => {
   if (event.target.dataset.sent) { event.preventDefault(); return; }
   if (event.target.method === "post" && !event.target.hasAttribute("data-again")) event.target.dataset.sent = "1";
 });
+// A form whose answer is a part of the page can be sent again.
+document.addEventListener("htmx:afterRequest", (event) => { delete event.target.dataset.sent; });
 // A form that starts a download leaves its page standing: what was said of the last try goes, and so does the password.
 document.addEventListener("submit", (event) => {
   const form = event.target;

@@ -1,5 +1,7 @@
 """What people do with certificates and pins. One verb, one transaction, one event; `by` is always named last."""
 
+from certificates.actions.authorities import remove_authority, save_authority
+from certificates.actions.batches import add_batch, batch_of, is_open_to_more, keep_batch, read_batch, refusal_of
 from certificates.actions.drafts import (
     add_draft,
     check_warnings,
@@ -30,7 +32,9 @@ from certificates.actions.slots import (
 
 __all__ = [
     "add",
+    "add_batch",
     "add_draft",
+    "batch_of",
     "change_pin",
     "check_warnings",
     "choose_in_draft",
@@ -39,17 +43,23 @@ __all__ = [
     "drop_draft",
     "edit",
     "enable",
+    "is_open_to_more",
+    "keep_batch",
     "keep_draft",
     "move",
     "open_draft",
     "pin",
+    "read_batch",
     "read_draft",
     "read_target",
+    "refusal_of",
     "remove",
+    "remove_authority",
     "rename",
     "renew",
     "renew_with_draft",
     "restore",
+    "save_authority",
     "tidy_drafts",
     "unpin",
     "unsaved_version",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,10 +19,15 @@ from audit import trail
 from certificates import intake, one_shot
 from certificates.actions import slots
 from certificates.diagnosis import Refusal
+from certificates.facts import facts as facts_of
 from certificates.identities import Identity, pack, unpack
 from certificates.intake import Upload
+from certificates.known_issuers import complete
 from certificates.models import ClientCertificate, Draft, Version
 from certificates.question import Question
+from certificates.remarks import ABOUT_CHAINS, chain_completed
+from environments.access import visible_environments
+from environments.attempts import refusals
 from environments.models import Environment
 from environments.refusals import Refused
 from vault import safe
@@ -28,6 +35,8 @@ from vault.errors import VaultError
 from vault.models import SealedObject
 
 LIVES = timedelta(minutes=15)
+# What one person may have read: enough for some evenings' renewals at once.
+FILES_IN_A_WHILE, A_WHILE = 200, timedelta(minutes=5)
 
 
 class VaultUnusable(Refused):
@@ -56,32 +65,66 @@ def keep_draft(
     Raises Refusal (certificates.diagnosis) for files that no password could open, VaultUnusable where nothing can be
     sealed.
     """
-    file_name = ", ".join(file.name for file in files)
+    refuse_too_many(by)
+    draft = new_draft(environment, files, session_key, by, certificate=certificate)
     try:
-        intake.screen(files)
+        screen(draft, files)
     except Refusal as refusal:
-        _record_refusal(refusal, environment, file_name, by)
+        record_refusal(refusal, draft, by)
         raise
-    try:
-        sealed = safe.put(Question(tuple(files), ()).pack(), environment_id=environment.pk, field="draft")
-    except VaultError as error:
-        raise VaultUnusable(error) from None
+    save_draft(draft, files)
+    return draft
+
+
+def refuse_too_many(by: Any, coming: int = 1) -> None:
+    """Raises Refused where one person has had so many files read that others would wait for it. Each file that is read
+    is for some minutes a draft, or a refusal in the audit log."""
+    since = timezone.now() - A_WHILE
+    kept = Draft.objects.filter(person=by, created_at__gt=since).count()
+    if kept + refusals(by, "certificate.refused", since) + coming > FILES_IN_A_WHILE:
+        raise Refused(
+            _("You have uploaded %(n)d files within five minutes; wait as long, then go on.") % {"n": FILES_IN_A_WHILE},
+            field="file",
+        )
+
+
+def new_draft(environment: Environment, files: Sequence[Upload], session_key: str, by: Any, **columns: Any) -> Draft:
+    """Not yet sealed, nor saved."""
+    return Draft(
+        person=by,
+        session=session_mark(session_key),
+        environment=environment,
+        file_name=slots.visible(", ".join(file.name for file in files)),
+        file_size=sum(len(file.content) for file in files),
+        expires_at=timezone.now() + LIVES,
+        **columns,
+    )
+
+
+def screen(draft: Draft, files: Sequence[Upload]) -> None:
+    """What can be seen without a password. Raises Refusal."""
+    draft.tracked = not intake.screen(files).keys
+
+
+@sensitive_variables("files")
+def save_draft(draft: Draft, files: Sequence[Upload]) -> None:
+    """With its files sealed. Raises VaultUnusable."""
+    draft.sealed = _put(Question(tuple(files), ()).pack(), draft, "draft")
     try:
         with transaction.atomic():
-            sealed.save()
-            return Draft.objects.create(
-                person=by,
-                session=session_mark(session_key),
-                environment=environment,
-                certificate=certificate,
-                sealed=sealed,
-                file_name=slots.visible(file_name),
-                file_size=sum(len(file.content) for file in files),
-                expires_at=timezone.now() + LIVES,
-            )
+            draft.sealed.save()
+            draft.save(force_insert=True)
     except BaseException:
-        _forget(sealed)
+        forget(draft.sealed)
         raise
+
+
+@sensitive_variables("plaintext")
+def _put(plaintext: bytes, draft: Draft, field: str) -> SealedObject:
+    try:
+        return safe.put(plaintext, environment_id=draft.environment.pk, field=field)
+    except VaultError as error:
+        raise VaultUnusable(error) from None
 
 
 def open_draft(*, draft_id: Any, environment: Environment, session_key: str, by: Any) -> Draft:
@@ -97,20 +140,29 @@ def open_draft(*, draft_id: Any, environment: Environment, session_key: str, by:
 
 
 @sensitive_variables()
-def read_draft(*, draft: Draft, passwords: Sequence[str], by: Any) -> Draft:
+def read_draft(*, draft: Draft, passwords: Sequence[str], beside: Sequence[Upload] = (), by: Any) -> Draft:
     """Opens the files with these passwords, in a child process; keeps what was read, sealed, in the files' place.
 
-    Raises Refusal or VaultUnusable, which leave the draft as it was, or Refused for a renewal that is already here. The
-    passwords are kept nowhere.
+    `beside` are other files with certificates of the chain. What is then missing is completed from what this person may
+    see here. Raises Refusal or VaultUnusable, which leave the draft as it was, or Refused for a renewal that is already
+    here. The passwords are kept nowhere.
     """
-    kept = _opened(draft)
+    files = (*files_of(draft), *beside)
     try:
-        reading = one_shot.read(Question(_files(kept, draft), tuple(passwords)))
+        reading = one_shot.read(Question(files, tuple(passwords), track=draft.tracked))
     except Refusal as refusal:
-        _record_refusal(refusal, draft.environment, draft.file_name, by)
+        record_refusal(refusal, draft, by)
         raise
-    choices = [slots.columns(identity, remarks) for identity, remarks in reading.identities]
-    return _replace(draft, [identity for identity, _remarks in reading.identities], choices)
+    identities, choices = [], []
+    for identity, remarks in reading.identities:
+        whole = complete(identity, visible_environments(by))
+        if added := len(whole.chain) - len(identity.chain):
+            remarks = (*remarks, chain_completed([facts_of(one).subject for one in whole.chain[-added:]]))
+        if beside:
+            remarks = tuple(remark for remark in remarks if remark.code != "strangers")
+        identities.append(whole)
+        choices.append(slots.columns(whole, remarks, completed=added))
+    return _replace(draft, identities, choices)
 
 
 @sensitive_variables()
@@ -123,13 +175,17 @@ def choose_in_draft(*, draft: Draft, sha256: str, by: Any) -> Draft:
 
 
 def _opened(draft: Draft) -> bytes:
+    assert draft.sealed is not None
     try:
         return safe.open_sealed(draft.sealed, record=lambda _sealed: None)
     except VaultError as error:
         raise VaultUnusable(error) from None
 
 
-def _files(kept: bytes, draft: Draft) -> tuple[Upload, ...]:
+@sensitive_variables("kept")
+def files_of(draft: Draft) -> tuple[Upload, ...]:
+    """The files as they came. Raises VaultUnusable."""
+    kept = _opened(draft)
     try:
         return Question.unpack(kept).files
     except (ValueError, KeyError, TypeError):
@@ -140,26 +196,25 @@ def _replace(draft: Draft, identities: list[Identity], choices: list[dict[str, A
     """These identities instead of what the draft has; the facts are those of the only one, or wait for a choice."""
     facts = choices[0] if len(choices) == 1 else {}
     if draft.certificate is not None and facts:
-        slots.refuse_known_version(draft.certificate, facts)
+        slots.refuse_known_version(draft.certificate, facts, tracked=draft.tracked)
     field = "identity" if facts else "draft"
     packed = b"\n".join(pack(identity) for identity in identities)
-    try:
-        before, sealed = draft.sealed, safe.put(packed, environment_id=draft.environment.pk, field=field)
-    except VaultError as error:
-        raise VaultUnusable(error) from None
+    before, sealed = draft.sealed, _put(packed, draft, field)
+    assert before is not None
+    kept = {"sealed": sealed, "facts": facts, "choices": None if facts else choices, "refusal": None}
     try:
         with transaction.atomic():
             sealed.save()
             # Of two readings at once one finds the files gone; what the other one read is the same.
-            changed = Draft.objects.filter(pk=draft.pk, sealed=before)
-            if not changed.update(sealed=sealed, facts=facts, choices=None if facts else choices):
+            if not Draft.objects.filter(pk=draft.pk, sealed=before).update(**kept):
                 raise Refused(_("This upload was opened a moment ago; look at it again."), field="file")
             SealedObject.objects.filter(pk=before.pk).delete()
     except BaseException:
-        _forget(sealed)
+        forget(sealed)
         raise
-    draft.sealed, draft.facts, draft.choices = sealed, facts, None if facts else choices
-    _forget(before)
+    for name, value in kept.items():
+        setattr(draft, name, value)
+    forget(before)
     return draft
 
 
@@ -167,54 +222,109 @@ def drop_draft(*, draft: Draft, by: Any) -> None:
     """Forgets an upload that will not be confirmed, and its sealed file. Nothing was added, so nothing is recorded."""
     with transaction.atomic():
         gone, _rows = Draft.objects.filter(pk=draft.pk, sealed=draft.sealed_id, used_at=None).delete()
-        if gone:
-            SealedObject.objects.filter(pk=draft.sealed_id).delete()
-    if gone:
-        _forget(draft.sealed)
+        if gone and draft.sealed is not None:
+            SealedObject.objects.filter(pk=draft.sealed.pk).delete()
+    if gone and draft.sealed is not None:
+        forget(draft.sealed)
 
 
-def _forget(sealed: SealedObject) -> None:
+def forget(sealed: SealedObject) -> None:
     """The row decides, and it is gone; a file that the storage does not let go of now is the sweep's."""
     with contextlib.suppress(VaultError):
         safe.destroy(sealed)
 
 
-def _record_refusal(refusal: Refusal, environment: Environment, file_name: str, by: Any) -> None:
-    trail.refused("certificate.refused", by=by, subject=environment, code=refusal.code, file=slots.visible(file_name))
+def record_refusal(refusal: Refusal, draft: Draft, by: Any) -> None:
+    trail.refused("certificate.refused", by=by, subject=draft.environment, code=refusal.code, file=draft.file_name)
 
 
-def add_draft(*, draft: Draft, name: str, confirmed: bool, by: Any) -> ClientCertificate:
-    """Confirms a draft as a new certificate of its environment."""
-    _check_confirmed(draft, confirmed)
-    with transaction.atomic():
-        _use_up(draft)
-        return slots.add_sealed(
-            environment=draft.environment,
-            name=name,
-            facts=draft.facts,
-            sealed=draft.sealed,
-            file_name=draft.file_name,
-            by=by,
-        )
+def add_draft(*, draft: Draft, name: str, links: int | None = None, confirmed: bool, by: Any) -> ClientCertificate:
+    """Confirms a draft as a new certificate of its environment, with the first `links` certificates of its chain."""
+    check_confirmed(draft, confirmed)
+    taken = take(draft, links)
+    with using_up([taken]):
+        return add_taken(taken, name=name, by=by)
 
 
-def renew_with_draft(*, draft: Draft, in_use: bool, confirmed: bool, by: Any) -> Version:
+def renew_with_draft(*, draft: Draft, in_use: bool, links: int | None = None, confirmed: bool, by: Any) -> Version:
     """Confirms a draft as the renewal of the certificate that it was uploaded for."""
     assert draft.certificate is not None
-    _check_confirmed(draft, confirmed)
-    with transaction.atomic():
-        _use_up(draft)
+    check_confirmed(draft, confirmed)
+    taken = take(draft, links)
+    with using_up([taken]):
         return slots.renew_sealed(
             certificate=draft.certificate,
-            facts=draft.facts,
-            sealed=draft.sealed,
+            facts=taken.facts,
+            sealed=taken.sealed,
             in_use=in_use,
             file_name=draft.file_name,
             by=by,
         )
 
 
-def _check_confirmed(draft: Draft, confirmed: bool) -> None:
+@dataclass(frozen=True)
+class Taken:
+    """A draft as it is to be stored: its facts, and the sealed identity, None for what is tracked only."""
+
+    draft: Draft
+    facts: dict[str, Any]
+    sealed: SealedObject | None
+
+
+def take(draft: Draft, links: int | None = None) -> Taken:
+    """Seals the identity anew where less of its chain is wanted. Raises VaultUnusable."""
+    if draft.tracked:
+        return Taken(draft, draft.facts, None)
+    if links is None or links >= len(draft.facts["chain"]):
+        return Taken(draft, draft.facts, draft.sealed)
+    identity = unpack(_opened(draft))
+    identity = replace(identity, chain=identity.chain[:links])
+    facts = with_shorter_chain(draft.facts, slots.columns(identity))
+    return Taken(draft, facts, _put(pack(identity), draft, "identity"))
+
+
+def add_taken(taken: Taken, *, name: str, by: Any) -> ClientCertificate:
+    """Inside `using_up`."""
+    draft = taken.draft
+    return slots.add_sealed(
+        environment=draft.environment,
+        name=name,
+        facts=taken.facts,
+        sealed=taken.sealed,
+        file_name=draft.file_name,
+        by=by,
+    )
+
+
+@contextmanager
+def using_up(all_taken: Sequence[Taken]) -> Iterator[None]:
+    """One transaction for what is done with these drafts; afterwards they are used, and no copy of a key is left."""
+    try:
+        with transaction.atomic():
+            for taken in all_taken:
+                _use_up(taken.draft)
+            yield
+            replaced = [taken.draft for taken in all_taken if taken.sealed is not taken.draft.sealed]
+            SealedObject.objects.filter(pk__in=[draft.sealed_id for draft in replaced]).delete()
+    except BaseException:
+        for taken in all_taken:
+            if taken.sealed is not None and taken.sealed is not taken.draft.sealed:
+                forget(taken.sealed)
+        raise
+    for draft in replaced:
+        if draft.sealed is not None:
+            forget(draft.sealed)
+
+
+def with_shorter_chain(facts: dict[str, Any], shorter: dict[str, Any]) -> dict[str, Any]:
+    """The facts of an identity without the end of its chain; what was said of its files stays."""
+    said = [warning for warning in facts["warnings"] if warning["code"] not in ABOUT_CHAINS]
+    new = [warning for warning in shorter["warnings"] if warning["code"] in ABOUT_CHAINS]
+    return {**shorter, "warnings": [*said, *new]}
+
+
+def check_confirmed(draft: Draft, confirmed: bool) -> None:
+    """Raises Refused where the files were not opened yet, or somebody has to say yes to a warning first."""
     if not draft.is_read:
         raise Refused(_("Enter the password of this file first."), field="password")
     check_warnings(draft.version(), confirmed)

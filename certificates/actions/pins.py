@@ -102,8 +102,15 @@ def _belongs(certificate: ClientCertificate | None, environment: Environment) ->
     if certificate is None:
         return
     here = ClientCertificate.objects.select_for_update().filter(environment=environment, removed_at=None)
-    if not here.filter(pk=certificate.pk).first():
+    row = here.filter(pk=certificate.pk).select_related(None).first()
+    if row is None:
         raise Refused(_("Choose a certificate of this environment."), field="certificate")
+    if row.in_use is not None and row.in_use.is_tracked_only:
+        raise Refused(
+            _("“%(name)s” is tracked only: its private key is not here, so it cannot be sent; upload it first.")
+            % {"name": row},
+            field="certificate",
+        )
 
 
 def _is_free(environment: Environment, key: str) -> None:

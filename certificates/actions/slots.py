@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import base64
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +19,7 @@ from audit.actors import Actor
 from certificates.content import Content
 from certificates.facts import facts, warnings
 from certificates.identities import Identity, pack
+from certificates.known_issuers import remember
 from certificates.models import ClientCertificate, Pin, Version
 from certificates.remarks import Remark
 from environments.actions import take_turns
@@ -33,9 +36,10 @@ DESCRIPTION = ("name", "contact", "how_to_renew")
 OF_THE_DAY = {"expired", "not_yet_valid"}
 
 
-def columns(identity: Identity, remarks: Iterable[Remark] = ()) -> dict[str, Any]:
-    """The columns of a Version for this identity, with values that JSON can express (dates as ISO 8601). `remarks` are
-    those on the files that it came in."""
+def columns(identity: Identity, remarks: Iterable[Remark] = (), *, completed: int = 0) -> dict[str, Any]:
+    """The columns of a Version for this identity, with values that JSON can express (dates as ISO 8601), and in each
+    link of the chain its `certificate` (base64 of DER). `remarks` are those on the files that it came in, which lacked
+    the last `completed` links."""
     read = facts(identity.certificate, identity.chain, now=timezone.now())
     return {
         "friendly_name": visible(identity.friendly_name or ""),
@@ -61,8 +65,10 @@ def columns(identity: Identity, remarks: Iterable[Remark] = ()) -> dict[str, Any
                 "sha256": link.sha256,
                 "not_after": link.not_after.isoformat(),
                 "self_signed": link.self_signed,
+                "completed": number >= len(read.chain) - completed,
+                "certificate": base64.b64encode(identity.chain[number]).decode("ascii"),
             }
-            for link in read.chain
+            for number, link in enumerate(read.chain)
         ],
         "missing_issuer": read.missing_issuer or "",
         "warnings": [
@@ -88,21 +94,35 @@ def seal(identity: Identity, environment: Environment) -> SealedObject:
 
 
 def add(*, environment: Environment, name: str, identity: Identity, file_name: str = "", by: Any) -> ClientCertificate:
-    """Adds a certificate with its first version, which goes with the next apply."""
+    """Adds a certificate with its first version, which goes with the next apply, or is tracked only where the identity
+    has no key."""
     checked_name(name)
-    sealed = seal(identity, environment)
+    with _sealed(identity, environment) as sealed, transaction.atomic():
+        return add_sealed(
+            environment=environment, name=name, facts=columns(identity), sealed=sealed, file_name=file_name, by=by
+        )
+
+
+@contextmanager
+def _sealed(identity: Identity, environment: Environment) -> Iterator[SealedObject | None]:
+    """The sealed key for what is done inside, or None where there is none; undone where that fails."""
+    sealed = seal(identity, environment) if identity.key else None
     try:
-        with transaction.atomic():
-            return add_sealed(
-                environment=environment, name=name, facts=columns(identity), sealed=sealed, file_name=file_name, by=by
-            )
+        yield sealed
     except BaseException:
-        safe.destroy(sealed)
+        if sealed is not None:
+            safe.destroy(sealed)
         raise
 
 
 def add_sealed(
-    *, environment: Environment, name: str, facts: Mapping[str, Any], sealed: SealedObject, file_name: str, by: Any
+    *,
+    environment: Environment,
+    name: str,
+    facts: Mapping[str, Any],
+    sealed: SealedObject | None,
+    file_name: str,
+    by: Any,
 ) -> ClientCertificate:
     """The rows and the event of `add`, inside the caller's transaction."""
     take_turns(environment)
@@ -121,42 +141,48 @@ def add_sealed(
     certificate.in_use = version
     certificate.save(update_fields=["in_use"])
     trail.record(
-        "certificate.added", by=by, subject=certificate, slot=certificate.slug, sha256=version.sha256, file=file_name
+        "certificate.added",
+        by=by,
+        subject=certificate,
+        slot=certificate.slug,
+        sha256=version.sha256,
+        file=file_name,
+        **({"tracked_only": True} if sealed is None else {}),
     )
     return certificate
 
 
 def renew(*, certificate: ClientCertificate, identity: Identity, in_use: bool, file_name: str = "", by: Any) -> Version:
-    """Adds a version to a certificate, which goes with the next apply, or is kept ready. Pins stay."""
-    sealed = seal(identity, certificate.environment)
-    try:
-        with transaction.atomic():
-            return renew_sealed(
-                certificate=certificate,
-                facts=columns(identity),
-                sealed=sealed,
-                in_use=in_use,
-                file_name=file_name,
-                by=by,
-            )
-    except BaseException:
-        safe.destroy(sealed)
-        raise
+    """Adds a version to a certificate, which goes with the next apply, or is kept ready. Pins stay.
+
+    A version without a key is tracked only: it goes with no apply, and takes the place of one that had no key either.
+    """
+    with _sealed(identity, certificate.environment) as sealed, transaction.atomic():
+        return renew_sealed(
+            certificate=certificate,
+            facts=columns(identity),
+            sealed=sealed,
+            in_use=in_use,
+            file_name=file_name,
+            by=by,
+        )
 
 
 def renew_sealed(
     *,
     certificate: ClientCertificate,
     facts: Mapping[str, Any],
-    sealed: SealedObject,
+    sealed: SealedObject | None,
     in_use: bool,
     file_name: str,
     by: Any,
 ) -> Version:
     """The rows and the event of `renew`, inside the caller's transaction."""
     _lock(certificate)
-    refuse_known_version(certificate, facts)
+    refuse_known_version(certificate, facts, tracked=sealed is None)
     version = _version(certificate, facts, sealed, file_name, by)
+    if sealed is None:
+        in_use = certificate.in_use is None or certificate.in_use.is_tracked_only
     if in_use:
         certificate.in_use = version
         certificate.save(update_fields=["in_use"])
@@ -167,15 +193,18 @@ def renew_sealed(
         slot=certificate.slug,
         version=version.number,
         sha256=version.sha256,
-        with_next_apply=in_use,
+        with_next_apply=in_use and sealed is not None,
         file=file_name,
+        **({"tracked_only": True} if sealed is None else {}),
     )
     return version
 
 
-def refuse_known_version(certificate: ClientCertificate, facts: Mapping[str, Any]) -> None:
-    """A renewal is another certificate. Raises Refused for one that is already a version here."""
-    if same := certificate.versions.filter(sha256=facts["sha256"]).first():
+def refuse_known_version(certificate: ClientCertificate, facts: Mapping[str, Any], *, tracked: bool) -> None:
+    """A renewal is another certificate. Raises Refused for one that is already a version here; the key of one that was
+    tracked only is welcome."""
+    same_ones = certificate.versions.filter(sha256=facts["sha256"])
+    if same := (same_ones if tracked else same_ones.filter(sealed__isnull=False)).first():
         raise Refused(
             _("This is version %(n)d, which is already here; choose the renewed file.") % {"n": same.number},
             field="file",
@@ -188,18 +217,23 @@ def unsaved_version(identity: Identity) -> Version:
 
 
 def _version(
-    certificate: ClientCertificate, facts: Mapping[str, Any], sealed: SealedObject, file_name: str, by: Any
+    certificate: ClientCertificate, facts: Mapping[str, Any], sealed: SealedObject | None, file_name: str, by: Any
 ) -> Version:
-    sealed.save()
+    if sealed is not None:
+        sealed.save()
     newest = certificate.versions.aggregate(Max("number"))["number__max"] or 0
-    return Version.objects.create(
+    above = [{**link} for link in facts["chain"]]
+    certificates = [base64.b64decode(link.pop("certificate", "")) for link in above]
+    version = Version.objects.create(
         certificate=certificate,
         number=newest + 1,
         sealed=sealed,
         file_name=visible(file_name),
         created_by=called(by),
-        **from_columns(facts),
+        **from_columns(facts) | {"chain": above},
     )
+    remember(version, certificates)
+    return version
 
 
 def from_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,7 +246,7 @@ def use_version(*, version: Version, by: Any) -> None:
     """This version goes with the next apply."""
     certificate = version.certificate
     _lock(certificate)
-    if version.sealed_id is None:
+    if version.is_tracked_only:
         raise Refused(_("Version %(n)d has no key here; upload its file first.") % {"n": version.number})
     if certificate.in_use_id == version.pk:
         return

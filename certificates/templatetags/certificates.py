@@ -27,6 +27,7 @@ class Link:
     role: str
     not_after: datetime
     sha256: str
+    completed: bool = False
 
     @property
     def expired(self) -> bool:
@@ -59,7 +60,8 @@ def certificate_chain(version: Version) -> dict[str, Any]:
     for link in version.chain:
         role = _("root") if link["self_signed"] else _("intermediate")
         expiry = datetime.fromisoformat(link["not_after"])
-        links.append(Link(common_name(link["subject"]), role, expiry, link["sha256"]))
+        added = link.get("completed", False)
+        links.append(Link(common_name(link["subject"]), role, expiry, link["sha256"], added))
     return {"links": links, "missing": common_name(version.missing_issuer)}
 
 

@@ -16,6 +16,7 @@ from certificates.activity import activity
 from certificates.dialects import dialect_of
 from certificates.forms import DescribeForm
 from certificates.models import ClientCertificate, Version
+from certificates.public_authorities import ending_of
 from certificates.views.fetching import get_certificate, page, posted
 from environments.access import Right, sentence_for, visible_environments
 from environments.forms import refused
@@ -43,6 +44,7 @@ def certificate(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpRespo
         total=others.count(),
         state=listing.status_of(shown, pinned=bool(pins)),
         warnings=listing.warned(version) if version else [],
+        ending=ending_of(version) if version else None,
         elsewhere=_elsewhere(request, shown, version) if version else [],
         activity=activity(shown),
         may_change=may_change,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -21,6 +20,8 @@ from certificates.diagnosis import Refusal
 from certificates.forms import ChooseForm, ConfirmForm, PasswordForm, UploadForm
 from certificates.listing import warned
 from certificates.models import ClientCertificate, Draft, Version
+from certificates.names import Names
+from certificates.public_authorities import ending_of
 from certificates.views.fetching import get_certificate, page, posted
 from environments.access import Right, get_environment, visible_environments
 from environments.forms import refused
@@ -154,12 +155,8 @@ def _ask_again(
 def _preview(request: HttpRequest, draft: Draft) -> HttpResponse:
     version, certificate = draft.version(), draft.certificate
     warnings = warned(version)
-    form = ConfirmForm(
-        posted(request),
-        renewal=certificate is not None,
-        warned=bool(warnings),
-        initial={"name": request.GET.get("name") or suggested_name(draft, version)},
-    )
+    name = request.GET.get("name") or Names(draft.environment).suggest(version, draft.file_name)
+    form = ConfirmForm(draft, posted(request), warned=bool(warnings), initial={"name": name})
     if form.is_bound and form.is_valid():
         try:
             return _confirm(request, draft, form)
@@ -176,7 +173,8 @@ def _preview(request: HttpRequest, draft: Draft) -> HttpResponse:
         warnings=warnings,
         notes=[w["sentence"] for w in version.warnings if not w.get("confirm", True)],
         same=[] if certificate else same_here(draft.environment, version),
-        same_key=same_key_elsewhere(request.user, draft.environment, version),
+        same_key=[] if draft.tracked else same_key_elsewhere(request.user, draft.environment, version),
+        ending=ending_of(version),
         pairs=compare(certificate.in_use, version) if certificate and certificate.in_use else [],
         form=form,
     )
@@ -184,28 +182,21 @@ def _preview(request: HttpRequest, draft: Draft) -> HttpResponse:
 
 def _confirm(request: HttpRequest, draft: Draft, form: ConfirmForm) -> HttpResponse:
     given: dict[str, Any] = form.cleaned_data
-    confirmed = given.get("confirmed", False)
+    choice: dict[str, Any] = {"links": given.get("links"), "confirmed": given.get("confirmed", False)}
     if draft.certificate is None:
-        certificate = actions.add_draft(draft=draft, name=given["name"], confirmed=confirmed, by=request.user)
-        messages.success(request, _("Added %(name)s. Pin it to the services it is meant for.") % {"name": certificate})
+        certificate = actions.add_draft(draft=draft, name=given["name"], by=request.user, **choice)
+        words = _("Added %(name)s. Pin it to the services it is meant for.")
+        if draft.tracked:
+            words = _("Added %(name)s as tracked only: its expiry is watched, and nothing is sent.")
+        messages.success(request, words % {"name": certificate})
         return redirect(draft.environment.url("network"))
-    now = given["use"] == "now"
-    version = actions.renew_with_draft(draft=draft, in_use=now, confirmed=confirmed, by=request.user)
+    now = given.get("use") == "now"
+    version = actions.renew_with_draft(draft=draft, in_use=now, by=request.user, **choice)
     words = _("Version %(n)d goes with the next apply.") if now else _("Version %(n)d is kept ready.")
+    if draft.tracked:
+        words = _("Version %(n)d is tracked only; what is in use stays.")
     messages.success(request, words % {"n": version.number})
     return redirect(draft.certificate)
-
-
-def suggested_name(draft: Draft, version: Version) -> str:
-    """The common name, else the file's name; numbered where the environment has one of this name."""
-    stem = version.common_name or PurePath(draft.file_name).stem or _("Client certificate")
-    taken = {
-        name.lower() for name in draft.environment.certificates.filter(removed_at=None).values_list("name", flat=True)
-    }
-    name, number = stem, 2
-    while name.lower() in taken:
-        name, number = f"{stem} ({number})", number + 1
-    return name
 
 
 def same_here(environment: Environment, version: Version) -> list[str]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -86,3 +88,20 @@ def upload(file: bytes, name: str = "bank.pfx") -> SimpleUploadedFile:
 def stored() -> tuple[int, ...]:
     """How many certificates, versions, pins, drafts and sealed objects there are."""
     return tuple(model.objects.count() for model in (ClientCertificate, Version, Pin, Draft, SealedObject))
+
+
+def text_of(response: Any) -> str:
+    """What a person reads: without tags, entities resolved, blanks folded."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode().replace("<wbr>", ""))).split())
+
+
+def error_beside(response: Any, field: str) -> str:
+    found = re.search(rf'id="id_{field}_error">([^<]*)<', response.content.decode())
+    assert found, f"no error beside {field}: {text_of(response)}"
+    return html.unescape(found[1])
+
+
+@pytest.fixture
+def at(environment: Environment) -> Callable[..., str]:
+    """The address of a page of the environment."""
+    return environment.url

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import html
 import io
 import re
 from datetime import timedelta
@@ -20,27 +19,10 @@ from certificates.models import ClientCertificate, Draft, Pin
 from environments import actions as environments
 from environments.models import Person
 from tests import crowd, pki
-from tests.certificates.conftest import stored, upload
+from tests.certificates.conftest import error_beside, stored, text_of, upload
 from tests.certificates.made import entry_password_file
 
 pytestmark = pytest.mark.django_db
-
-
-def text_of(response) -> str:
-    """What a person reads: without tags, entities resolved, blanks folded."""
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode().replace("<wbr>", ""))).split())
-
-
-def error_beside(response, field: str) -> str:
-    found = re.search(rf'id="id_{field}_error">([^<]*)<', response.content.decode())
-    assert found, f"no error beside {field}: {text_of(response)}"
-    return html.unescape(found[1])
-
-
-@pytest.fixture
-def at(environment):
-    """The address of a page of the environment."""
-    return environment.url
 
 
 # --- The way of one file ----------------------------------------------------------------------------------------------
@@ -152,7 +134,7 @@ def test_the_same_file_as_renewal_is_refused_beside_the_file_and_forgotten(signe
     ("bad", "field", "words"),
     [
         ("nothing", "file", "Choose the .pfx or .p12 file."),
-        ("pem", "file", "no private key"),
+        ("pem", "file", "private key but no certificate"),
         ("zip", "file", "zip archive"),
         ("empty", "file", "it is empty"),
         ("two MiB", "file", "its size in bytes is 2,097,152"),
@@ -162,7 +144,7 @@ def test_the_same_file_as_renewal_is_refused_beside_the_file_and_forgotten(signe
 )
 def test_bad_input_is_one_sentence_beside_its_field_and_the_name_stays(bad, field, words, signed_in, at, make_file):
     files = {
-        "pem": pki.issue().certificate_pem,
+        "pem": pki.issue().key_pem,
         "zip": b"PK\x03\x04" + bytes(100),
         "empty": b"",
         "two MiB": b"\x30" * (2 * 1024 * 1024),

@@ -24,7 +24,7 @@ def signed_in(person: Person) -> Client:
 def test_only_installation_owners_create_applications(ada: Person) -> None:
     answer = signed_in(ada).post("/apps/new/", {"name": "Customs gateway"})
     assert answer.status_code == 403
-    assert "Only installation owners add people and applications" in answer.content.decode()
+    assert "Only installation owners do this" in answer.content.decode()
     assert "/apps/new/" not in signed_in(ada).get("/").content.decode()
     assert not Application.objects.exists()
 

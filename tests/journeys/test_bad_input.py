@@ -65,7 +65,7 @@ def nothing_is_stored(page: Page) -> None:
 @pytest.mark.parametrize(
     ("file_name", "file", "sentence"),
     [
-        ("certificate.pem", GOOD.certificate.public_bytes(Encoding.PEM), "private key"),
+        ("client.key", GOOD.key_pem, "private key but no certificate"),
         ("client.zip", a_zip(), "[Zz][Ii][Pp]"),
         ("empty.pfx", b"", "empty"),
         ("large.pfx", b"0" * (2 * 1024 * 1024), "1 MiB|1.0 MiB|1,048,576"),
