@@ -76,7 +76,7 @@ def read(files: Sequence[Upload], passwords: Sequence[str] = ("",), *, track: bo
     """The identities in these files, read in this process. Raises Refusal.
 
     Every password is tried on every part: one of them may be that of the file, another that of the key inside. With
-    `track`, certificates without a key become an identity whose key is empty.
+    `track`, certificates without a key become an identity whose key is empty, unless they came as PKCS #12.
     """
     if len(passwords) > MAX_PASSWORDS:
         raise Refusal("limit_exceeded", what="the number of passwords", figure=len(passwords), limit=MAX_PASSWORDS)
@@ -85,7 +85,7 @@ def read(files: Sequence[Upload], passwords: Sequence[str] = ("",), *, track: bo
     keys = [*(key for one in opened for key in one.keys), *parts.keys]
     keys += [_tried(closed, passwords) for closed in parts.closed_keys]
     certificates = [*(bag for one in opened for bag in one.certificates), *parts.certificates]
-    found = [tracked(certificates)] if track and not keys else make(keys, certificates)
+    found = [tracked(certificates)] if track and not keys and not opened else make(keys, certificates)
     return Reading(tuple((one.identity, remarks_on(opened, one)) for one in found))
 
 

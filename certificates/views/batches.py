@@ -191,7 +191,10 @@ def _rows(environment: Environment, drafts: list[Draft]) -> list[Row]:
             seen.setdefault(row.version.sha256, row.draft.file_name)
             row.name = names.suggest(row.version, row.draft.file_name)
             row.warnings = warned(row.version)
-            row.notes = [w["sentence"] for w in row.version.warnings if not w.get("confirm", True)]
+            # A chain that only lacks its root is as most of them are.
+            usual = {"chain_incomplete"} if row.version.chain else set()
+            noted = [w for w in row.version.warnings if not w.get("confirm", True) and w["code"] not in usual]
+            row.notes = [w["sentence"] for w in noted]
             if same:
                 row.notes.insert(0, _("The same certificate as %(name)s.") % {"name": same})
             row.chosen = not same and not row.draft.tracked

@@ -61,6 +61,30 @@ def test_the_password_can_come_from_the_standard_input(environment, pfx, monkeyp
     assert run("import_certificate", PLACE, pfx, "--name", "Bank", "--password-file", "-")[0] == 0
 
 
+def test_a_certificate_without_its_key_is_imported_only_when_that_is_meant(environment, tmp_path, password):
+    file = tmp_path / "watched.cer"
+    file.write_bytes(pki.issue("watched").certificate_pem)
+    words = ["import_certificate", PLACE, str(file), "--name", "Watched"]
+
+    code, _out, err = run(*words, "--password-file", password)
+    assert code == 1
+    assert "holds no private key" in err
+
+    code, out, _err = run(*words, "--tracked-only")
+    assert code == 0
+    assert "Watched, version 1, is tracked only" in out
+    assert stored() == (1, 1, 0, 0, 0)
+
+
+def test_a_file_with_a_key_is_not_tracked_only(environment, pfx, password):
+    code, _out, err = run(
+        "import_certificate", PLACE, pfx, "--name", "Bank", "--password-file", password, "--tracked-only"
+    )
+    assert code == 1
+    assert "leave out --tracked-only" in err
+    assert stored() == (0, 0, 0, 0, 0)
+
+
 def test_a_wrong_password_is_refused_with_the_sentence_of_the_page(environment, pfx, tmp_path):
     wrong = tmp_path / "wrong"
     wrong.write_text("not-this-one")
@@ -124,8 +148,11 @@ def test_misuse_is_told_apart_from_a_refusal(words, environment, pfx, password):
 
 
 def test_an_option_that_is_missing_is_misuse(environment, pfx):
-    with pytest.raises(CommandError, match="password-file"):
-        run("import_certificate", PLACE, pfx, "--name", "Bank")
+    code, _out, err = run("import_certificate", PLACE, pfx, "--name", "Bank")
+    assert code == 2
+    assert "--password-file" in err
+    with pytest.raises(CommandError, match="--name"):
+        run("import_certificate", PLACE, pfx)
 
 
 def test_a_target_is_pinned_as_the_page_would(environment, add_certificate):

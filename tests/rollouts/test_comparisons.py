@@ -21,7 +21,7 @@ from certificates import current, pkcs12, serials
 from certificates.content import Content
 from certificates.identities import Identity
 from certificates.intake import Upload
-from certificates.models import ClientCertificate, Comparison, Pin, Serial, Version
+from certificates.models import ClientCertificate, Comparison, Draft, Pin, Serial, Version
 from environments import actions as environments
 from environments.models import Environment, Person
 from rollouts import actions, comparisons
@@ -80,6 +80,16 @@ class World:
 
     def read(self, certificate: ClientCertificate | None = None) -> Any:
         return certificates.read_draft(draft=self.kept(certificate), passwords=["secret"], by=self.by)
+
+    def batch(self) -> list[Draft]:
+        files = [Upload(f"{name}.pfx", self.file(name)) for name in ("a", "b")]
+        batch = certificates.keep_batch(environment=self.environment, files=files, session_key="s", by=self.by)
+        return certificates.batch_of(batch=batch, environment=self.environment, session_key="s", by=self.by)
+
+    def add_batch(self) -> None:
+        drafts = self.batch()
+        certificates.read_batch(batch=drafts, passwords=["secret"], seconds=60, by=self.by)
+        certificates.add_batch(chosen={draft: draft.file_name for draft in drafts}, confirmed=False, by=self.by)
 
     def choose(self) -> Any:
         files = [Upload(f"{name}.pfx", pki.pfx(pki.issue(name), "")) for name in ("one", "two")]
@@ -143,6 +153,8 @@ def roll_back(w: World) -> None:
 DONE: dict[str, Callable[[World], Any]] = {
     "certificates.add": lambda w: w.add("Another"),
     "certificates.add_draft": read_and_add,
+    "certificates.add_batch": lambda w: w.add_batch(),
+    "certificates.batch_of": lambda w: w.batch(),
     "certificates.change_pin": lambda w: certificates.change_pin(
         pin=w.pinned, target=certificates.read_target(environment=w.environment, text="else.example.com"),
         certificate=w.tax, by=w.by,
@@ -158,6 +170,7 @@ DONE: dict[str, Callable[[World], Any]] = {
         certificates.disable(certificate=w.bank, by=w.by), shown(w.environment),
         certificates.enable(certificate=w.bank, by=w.by),
     ),
+    "certificates.keep_batch": lambda w: w.batch(),
     "certificates.keep_draft": lambda w: w.kept(),
     "certificates.move": lambda w: certificates.move(certificate=w.tax, to=1, by=w.by),
     "certificates.open_draft": lambda w: certificates.open_draft(
@@ -209,7 +222,18 @@ DONE: dict[str, Callable[[World], Any]] = {
     ),
 }  # fmt: skip
 
-ABOUT = {"application", "certificate", "draft", "environment", "membership", "pin", "revision", "rollout", "version"}
+ABOUT = {
+    "chosen",
+    "application",
+    "certificate",
+    "draft",
+    "environment",
+    "membership",
+    "pin",
+    "revision",
+    "rollout",
+    "version",
+}
 
 
 def test_every_action_on_an_environment_or_what_is_in_it_is_tried_here():

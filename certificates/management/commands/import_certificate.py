@@ -13,6 +13,7 @@ from certificates import actions, one_shot
 from certificates.command_line import MISUSE, EnvironmentCommand, read_at_most, read_secret
 from certificates.identities import only
 from certificates.intake import Upload
+from certificates.known_issuers import complete
 from certificates.models import ClientCertificate
 from certificates.outline import MAX_FILE
 from certificates.question import Question
@@ -33,17 +34,22 @@ class Command(EnvironmentCommand):
         which.add_argument("--renew", metavar="NAME", help="the certificate of which this is the renewal; pins stay")
         parser.add_argument(
             "--password-file",
-            required=True,
             metavar="F",
             help="a file with the password in its first line; - reads the standard input",
         )
         parser.add_argument("--key-password-file", metavar="F", help="the same for the key, if it has one of its own")
         parser.add_argument("--choose", metavar="NAME", help="of several keys, the one of this name or fingerprint")
         parser.add_argument("--keep-ready", action="store_true", help="with --renew: go on with the version in use")
+        parser.add_argument(
+            "--tracked-only", action="store_true", help="a certificate without its key: watch its expiry"
+        )
         parser.add_argument("--confirm-warnings", action="store_true", help="use it although there are warnings")
 
     @sensitive_variables()
     def perform(self, environment: Environment, options: dict[str, Any], *, by: Actor) -> dict[str, Any]:
+        tracked = options["tracked_only"]
+        if not options["password_file"] and not tracked:
+            self.end("Name the file with the password in its first line: --password-file F.", MISUSE, options)
         renewed = find_certificate(environment, options["renew"]) if options["renew"] else None
         try:
             files = tuple(Upload(path.name, read_at_most(path, MAX_FILE + 1)) for path in options["files"])
@@ -53,8 +59,11 @@ class Command(EnvironmentCommand):
             self.end("The password file is not UTF-8 text; write the password into it anew.", MISUSE, options)
         except OSError as error:
             self.end(f"{error.filename} cannot be read: {error.strerror}.", MISUSE, options)
-        reading = one_shot.read(Question(files, passwords))
+        reading = one_shot.read(Question(files, passwords or ("",), track=tracked))
         identity = only((one for one, _remarks in reading.identities), choose=options["choose"])
+        if tracked and identity.key:
+            raise Refused("This file holds a private key; leave out --tracked-only to add it with its key.")
+        identity = complete(identity, Environment.objects.all())
         warnings = [w["sentence"] for w in actions.warnings_of(actions.unsaved_version(identity))]
         if warnings and not options["confirm_warnings"]:
             raise Refused(" ".join([*warnings, "Nothing was stored; add --confirm-warnings to use it all the same."]))
@@ -77,6 +86,7 @@ class Command(EnvironmentCommand):
             "certificate": version.certificate.name,
             "version": version.number,
             "in_use": version.certificate.in_use_id == version.pk,
+            "tracked_only": version.is_tracked_only,
             "sha256": version.sha256,
             "not_after": version.not_after.isoformat(),
             "warnings": warnings,
@@ -84,6 +94,8 @@ class Command(EnvironmentCommand):
 
     def sentence(self, done: dict[str, Any]) -> str:
         goes = "goes with the next apply" if done["in_use"] else "is kept ready"
+        if done["tracked_only"]:
+            goes = "is tracked only"
         return f"{done['certificate']}, version {done['version']}, {goes}; it expires on {done['not_after'][:10]}."
 
 
