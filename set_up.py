@@ -75,7 +75,7 @@ def test(arguments: Sequence[str]) -> int:
             "python3-venv": can_make_venv,
             "chromium": lambda: bool(shutil.which("chromium")),
             "openssl": lambda: bool(shutil.which("openssl")),
-            "default-jre-headless": lambda: bool(shutil.which("keytool")),
+            "default-jdk-headless": lambda: bool(shutil.which("keytool") and shutil.which("javac")),
             "gnutls-bin": lambda: bool(shutil.which("certtool")),
             "libnss3-tools": lambda: bool(shutil.which("pk12util")),
             "fonts-dejavu-core": has_a_font,

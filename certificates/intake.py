@@ -55,8 +55,8 @@ class _Parts:
 
 @dataclass(frozen=True)
 class Seen:
-    """What files hold, as far as it can be seen without a password: whether one is needed, and whether there can be a
-    private key."""
+    """What files hold, as far as it can be seen without a password: whether anything is encrypted, and whether there
+    can be a private key."""
 
     closed: bool
     keys: bool
@@ -67,7 +67,7 @@ def screen(files: Sequence[Upload]) -> Seen:
     parts = _parts(files)
     outlines = [outline(file) for file in parts.pfx]
     return Seen(
-        closed=bool(parts.closed_keys) or any(one.mac or one.schemes for one in outlines),
+        closed=bool(parts.closed_keys) or any(one.schemes for one in outlines),
         keys=bool(parts.pfx or parts.keys or parts.closed_keys),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final
 
 from django.utils import timezone
@@ -20,6 +20,8 @@ from environments.models import Environment
 from environments.refusals import Refused
 
 MAX_IN_A_BATCH: Final = 60
+# For those that need no password, before their page is shown.
+OPEN_SECONDS: Final = 5.0
 # Another password, or another moment, may open what was refused with one of these.
 OPEN_TO_MORE: Final = frozenset(
     {"wrong_password", "wrong_password_or_damaged", "entry_password_differs", "busy", "too_slow", "reader_stopped"}
@@ -28,22 +30,27 @@ OPEN_TO_MORE: Final = frozenset(
 
 @sensitive_variables("files")
 def keep_batch(*, environment: Environment, files: Sequence[Upload], session_key: str, by: Any) -> uuid.UUID:
-    """Seals each file as a draft of its own; what no password could open is kept as a refusal, without the file.
+    """Seals each file as a draft of its own, and opens those that need no password; what no password could open is kept
+    as a refusal, without the file.
 
     Raises Refused, and keeps none, where there are too many; VaultUnusable where nothing can be sealed.
     """
     drafts.refuse_too_many(by, len(files))
     batch = uuid.uuid4()
+    kept, closed = [], set()
     for place, file in enumerate(files):
         draft = drafts.new_draft(environment, [file], session_key, by, batch=batch, place=place)
         try:
-            drafts.screen(draft, [file])
+            if drafts.screen(draft, [file]):
+                closed.add(place)
         except Refusal as refusal:
             drafts.record_refusal(refusal, draft, by)
             draft.refusal = _told(refusal)
             draft.save()
         else:
             drafts.save_draft(draft, [file])
+            kept.append(draft)
+    read_batch(batch=kept, passwords=[""], without=closed, seconds=OPEN_SECONDS, by=by)
     return batch
 
 
@@ -72,18 +79,25 @@ def is_open_to_more(draft: Draft) -> bool:
 
 @sensitive_variables("passwords", "chains")
 def read_batch(
-    *, batch: Sequence[Draft], passwords: Sequence[str], after: int = -1, seconds: float, by: Any
+    *,
+    batch: Sequence[Draft],
+    passwords: Sequence[str],
+    after: int = -1,
+    without: Container[int] = (),
+    seconds: float,
+    by: Any,
 ) -> int | None:
-    """Opens those whose place comes after `after` with these passwords, each tried on each, for about so long.
+    """Opens those whose place comes after `after` and is not in `without` with these passwords, each tried on each, for
+    about so long.
 
     Files that hold only certificates complete the chains of the others. Returns the place of the last one that was
     tried where others wait, None where all were tried. Raises VaultUnusable.
     """
     deadline = time.monotonic() + seconds
-    waiting = [draft for draft in batch if draft.place > after and is_open_to_more(draft)]
+    waiting = [d for d in batch if d.place > after and d.place not in without and is_open_to_more(d)]
     if not waiting:
         return None
-    chains = [file for one in batch if one.tracked and not one.is_read for file in drafts.files_of(one)]
+    chains = [file for one in batch if one.tracked and one.sealed for file in drafts.certificates_of(one)]
     for draft in waiting:
         beside = [] if draft.tracked else chains[: MAX_FILES - 1]
         try:

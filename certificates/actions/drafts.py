@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -101,9 +102,11 @@ def new_draft(environment: Environment, files: Sequence[Upload], session_key: st
     )
 
 
-def screen(draft: Draft, files: Sequence[Upload]) -> None:
-    """What can be seen without a password. Raises Refusal."""
-    draft.tracked = not intake.screen(files).keys
+def screen(draft: Draft, files: Sequence[Upload]) -> bool:
+    """What can be seen without a password, and whether anything is encrypted. Raises Refusal."""
+    seen = intake.screen(files)
+    draft.tracked = not seen.keys
+    return seen.closed
 
 
 @sensitive_variables("files")
@@ -190,6 +193,15 @@ def files_of(draft: Draft) -> tuple[Upload, ...]:
         return Question.unpack(kept).files
     except (ValueError, KeyError, TypeError):
         return (Upload(draft.file_name, kept),)  # as 0.1.0 kept it
+
+
+def certificates_of(draft: Draft) -> tuple[Upload, ...]:
+    """The certificates of a draft that has no key, as files. Raises VaultUnusable."""
+    if not draft.is_read:
+        return files_of(draft)
+    identity = unpack(_opened(draft))
+    text = "".join(ssl.DER_cert_to_PEM_cert(der) for der in (identity.certificate, *identity.chain))
+    return (Upload(draft.file_name, text.encode()),)
 
 
 def _replace(draft: Draft, identities: list[Identity], choices: list[dict[str, Any]]) -> Draft:

@@ -119,9 +119,6 @@ def _open(request: HttpRequest, environment: Environment, drafts: list[Draft]) -
             )
         except Refused as error:
             form.add_error("passwords", str(error))
-    elif not form.is_bound and not any(one.refusal or one.is_read or one.choices for one in drafts):
-        # What needs no password is opened without asking for one.
-        form = PasswordsForm()
     rows = _rows(environment, drafts)
     if after is None and not in_parts and form.is_bound and not form.errors:
         return redirect(environment.url("batch", drafts[0].batch))

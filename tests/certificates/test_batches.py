@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from audit.models import Event
-from certificates import actions
+from certificates import actions, uploads
 from certificates.actions import batches, drafts
 from certificates.diagnosis import Refusal
 from certificates.models import ClientCertificate, Draft, Version
@@ -147,6 +147,15 @@ def test_the_same_certificate_is_not_ticked_a_second_time(opened, add_certificat
     assert "The same certificate as first.pfx." in text_of(page)
 
 
+def test_what_needs_no_password_is_open_before_one_is_asked_for(signed_in, send):
+    chain = ISSUING.certificate.public_bytes(Encoding.PEM)
+    address = send(bare_pfx=pfx("bare", "", certificates=[]), locked_pfx=pfx("locked"), chain_pem=chain)
+    page = signed_in.get(address)
+    assert states(page) == ["read", "waiting", "tracked"]
+    assert [link["subject"] for link in page.context["rows"][0].version.chain]
+    assert Event.objects.filter(action="certificate.refused").count() == 0
+
+
 def test_a_chain_beside_them_completes_those_that_lack_it(signed_in, opened):
     chain = ISSUING.certificate.public_bytes(Encoding.PEM)
     address, page = opened("secret", a_pfx=pfx("a", certificates=[]), b_pfx=pfx("b", certificates=[]), chain_pem=chain)
@@ -252,6 +261,16 @@ def test_too_many_or_too_large_files_are_refused_before_any_is_kept(files, words
     assert answer.status_code == 422
     assert words in error_beside(answer, "file").replace("\u00a0", " ")
     assert stored() == (0, 0, 0, 0, 0)
+
+
+def test_of_many_large_files_no_more_is_held_in_memory_than_any_form_takes():
+    handler = uploads.BoundedMemoryUploadHandler()
+    kept = 0
+    for _file in range(100):
+        handler.new_file("file", "large.pfx", "application/x-pkcs12", None)
+        handler.receive_data_chunk(b"0" * 1024 * 1024, 0)
+        kept += len(handler.file_complete(1024 * 1024).read())
+    assert kept == uploads.KEPT_IN_ALL
 
 
 def test_more_passwords_than_are_tried_are_refused_and_nothing_is_read(signed_in, send):

@@ -1,4 +1,4 @@
-"""Files that other programs wrote, with known outcomes: ../shared/pfx and its manifest.
+"""Files that other programs wrote, with known outcomes: the folder that PFX_CORPUS names, and its manifest.
 
 The manifest's words are explained in the README beside it. Files that are read run in this process, as the child
 would read them; files that must be refused, and one of each producer, run in a child, inside its limits.
@@ -20,9 +20,10 @@ from certificates.diagnosis import Refusal
 from certificates.facts import facts
 from certificates.identities import Identity
 from tests.certificates.beside import compare_with_the_library
+from tests.conftest import CORPUS
 from tests.readers import read_in_child
 
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "pfx"
+FOLDER = CORPUS
 
 pytestmark = pytest.mark.corpus
 

@@ -45,7 +45,7 @@ def test_forty_files_with_a_handful_of_passwords(page: Page):
     )
     page.get_by_role("button", name="Upload the files").click()
 
-    expect(page.get_by_text("39 still closed")).to_be_visible()
+    expect(page.get_by_text("1 of 40 opened, 38 still closed")).to_be_visible()
     expect(page.get_by_text("This file stops too early")).to_be_visible()
     page.get_by_role("textbox", name="Passwords").fill("\n".join(PASSWORDS))
     page.get_by_role("button", name="Open the files").click()
