@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import datetime
 import json
 import os
 import resource
@@ -22,8 +23,16 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import PrivateFormat
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
+from cryptography.x509.oid import NameOID
+
 from certificates import inspection, intake
 from certificates.diagnosis import Refusal
+from certificates.intake import Upload
 from certificates.question import Question, answer_with, refuse_with
 
 MEMORY: Final = 512 * 1024 * 1024
@@ -70,6 +79,7 @@ def serve() -> None:
     """
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    warm_up()
     orders = socket.socket(fileno=0)
     readings: list[_Reading] = []
     leaving = False
@@ -90,6 +100,18 @@ def serve() -> None:
             if len(descriptors) < 3:
                 return  # Nobody is left to ask; the kernel ends the children (PR_SET_PDEATHSIG).
             readings.append(_fork(Order.unpack(order), *descriptors))
+
+
+def warm_up() -> None:
+    """Read a file of our own, so that what is loaded at a first use is there before any fork: 12 ms for every child."""
+    key = rsa.generate_private_key(65537, 1024)  # noqa: S505  # it opens nothing
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "warm")])
+    now = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(1))
+    sealing = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(1).build(b"warm")
+    file = serialize_key_and_certificates(b"warm", key, builder.sign(key, SHA256()), None, sealing)
+    read(Question((Upload("warm", file),), ("warm",)).pack())
 
 
 def _wait(descriptors: list[int], readings: list[_Reading]) -> set[int]:

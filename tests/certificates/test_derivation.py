@@ -1,0 +1,55 @@
+"""Keys of old files (RFC 7292 §B.2): OpenSSL's function and ours give the same, so either can stand in for the other."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certificates import pkcs12, protection
+from certificates.protection import Derivation, Work
+from tests import pki
+from tests.certificates.made import all_made
+
+DIGESTS = ["md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "sha3_512"]
+
+
+@given(
+    st.sampled_from(DIGESTS),
+    st.sampled_from([b"\x01", b"\x02", b"\x03"]),
+    st.binary(max_size=300),
+    st.binary(max_size=200),
+    st.integers(1, 40),
+    st.integers(1, 150),
+)
+def test_both_ways_derive_the_same_key(digest, purpose, password, salt, rounds, length):
+    how = Derivation(salt, rounds, digest, None)
+    ours = protection._derived(digest, purpose, password, how, length)
+    assert len(ours) == length
+    # OpenSSL takes nothing at all for a mistake; then ours stands in.
+    assert protection._derived_by_openssl(digest, purpose, password, how, length) == (ours if password + salt else None)
+
+
+def test_a_published_key_is_derived():
+    """The first of the vectors that implementations of PKCS #12 share: “smeg”, SHA-1, one iteration, 24 bytes."""
+    password = "smeg\0".encode("utf-16-be")
+    how = Derivation(bytes.fromhex("0a58cf64530d823f"), 1, "sha1", None)
+    key = protection.pkcs12_derive("sha1", b"\x01", password, how, 24, Work())
+    assert key.hex() == "8aaae6297b6cb04642ab5b077851284eb7128f1a2a7fbca3"
+
+
+def test_where_openssl_is_out_of_reach_the_same_files_are_read(monkeypatch: pytest.MonkeyPatch):
+    old = [
+        made for made in all_made() if made.code == "ok" and "600,000" not in made.name and "GnuTLS" not in made.name
+    ]
+    with_it = [pkcs12.read(made.file, made.password) for made in old]
+    monkeypatch.setattr(protection, "_openssl", lambda: None)
+    assert [pkcs12.read(made.file, made.password) for made in old] == with_it
+    assert pkcs12.read(pki.pfx(pki.issue(), "secret"), "secret")
+
+
+def test_the_interpreters_own_digests_are_those_of_hashlib():
+    for name in DIGESTS:
+        assert protection._hash(name)(b"abc").digest() == hashlib.new(name, b"abc").digest()
