@@ -91,7 +91,7 @@ def read_batch(
     about so long.
 
     Files that hold only certificates complete the chains of the others. Returns the place of the last one that was
-    tried where others wait, None where all were tried. Raises VaultUnusable.
+    tried where others wait (for a machine that is busy, too), None where all were tried. Raises VaultUnusable.
     """
     deadline = time.monotonic() + seconds
     waiting = [d for d in batch if d.place > after and d.place not in without and is_open_to_more(d)]
@@ -103,7 +103,7 @@ def read_batch(
         try:
             drafts.read_draft(draft=draft, passwords=passwords, beside=beside, by=by)
         except Refusal as refusal:
-            if refusal.code == "busy" and draft is not waiting[0]:
+            if refusal.code == "busy":
                 return after
             draft.refusal = _told(refusal)
             draft.save(update_fields=["refusal"])

@@ -1,4 +1,4 @@
-"""Keys of old files (RFC 7292 §B.2): OpenSSL's function and ours give the same, so either can stand in for the other."""
+"""Keys from passwords: OpenSSL's function and ours give the same, so that either can stand in for the other."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ def test_both_ways_derive_the_same_key(digest, purpose, password, salt, rounds, 
     assert len(ours) == length
     # OpenSSL takes nothing at all for a mistake; then ours stands in.
     assert protection._derived_by_openssl(digest, purpose, password, how, length) == (ours if password + salt else None)
+
+
+@given(
+    st.sampled_from(DIGESTS), st.binary(max_size=200), st.binary(max_size=90), st.integers(1, 40), st.integers(1, 150)
+)
+def test_pbkdf2_is_that_of_hashlib(digest, password, salt, rounds, length):
+    assert protection._pbkdf2(digest, password, salt, rounds, length) == hashlib.pbkdf2_hmac(
+        digest, password, salt, rounds, length
+    )
 
 
 def test_a_published_key_is_derived():
