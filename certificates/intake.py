@@ -12,11 +12,12 @@ from typing import Final, TypeVar
 
 from certificates import der, pem, protection
 from certificates.der import Budget, Node
+from certificates.derivation import Work
 from certificates.diagnosis import Refusal, looks_like
 from certificates.identities import Identity, make, tracked
 from certificates.opening import FoundKey, Opened, is_one_list, open_pfx
 from certificates.outline import MAX_CERTIFICATES, MAX_FILE, CertificateBag, other_der, outline, too_large
-from certificates.protection import Work, spellings
+from certificates.protection import spellings
 from certificates.remarks import Remark, remarks_on
 
 Result = TypeVar("Result")
@@ -76,7 +77,7 @@ def read(files: Sequence[Upload], passwords: Sequence[str] = ("",), *, track: bo
     """The identities in these files, read in this process. Raises Refusal.
 
     Every password is tried on every part: one of them may be that of the file, another that of the key inside. With
-    `track`, certificates without a key become an identity whose key is empty, unless they came as PKCS #12.
+    `track`, certificates without a key become an identity whose key is empty.
     """
     if len(passwords) > MAX_PASSWORDS:
         raise Refusal("limit_exceeded", what="the number of passwords", figure=len(passwords), limit=MAX_PASSWORDS)
@@ -85,7 +86,7 @@ def read(files: Sequence[Upload], passwords: Sequence[str] = ("",), *, track: bo
     keys = [*(key for one in opened for key in one.keys), *parts.keys]
     keys += [_tried(closed, passwords) for closed in parts.closed_keys]
     certificates = [*(bag for one in opened for bag in one.certificates), *parts.certificates]
-    found = [tracked(certificates)] if track and not keys and not opened else make(keys, certificates)
+    found = [tracked(certificates)] if track and not keys else make(keys, certificates)
     return Reading(tuple((one.identity, remarks_on(opened, one)) for one in found))
 
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from certificates.derivation import Work
 from certificates.diagnosis import Refusal
 from certificates.outline import CertificateBag, KeyBag, Outline, Sealed
-from certificates.protection import Scheme, Spelling, Work, spellings
+from certificates.protection import Scheme, Spelling, spellings
 
 # Beginnings of object identifiers that stand in keys, certificates and bags. At 4 bytes or more, a wrong password hits
 # one by chance in a million files.

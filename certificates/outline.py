@@ -11,8 +11,9 @@ from typing import Final
 
 from certificates import der, protection
 from certificates.der import Budget, Node
+from certificates.derivation import Work, figure
 from certificates.diagnosis import Refusal, looks_like
-from certificates.protection import Mac, Scheme, Work, figure, string
+from certificates.protection import Mac, Scheme, string
 
 MAX_FILE: Final = 1024 * 1024
 MAX_SAFES: Final = 20

@@ -8,30 +8,20 @@ RFC 8018 (PBES1, PBES2, PBKDF2), RFC 9579 (PBMAC1), RFC 7914 (scrypt).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import hmac
-import importlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.decrepit.ciphers.algorithms import Camellia
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
 from certificates import der, old_ciphers
 from certificates.der import Node
+from certificates.derivation import IV, KEY, MAC, Work, limit, pbkdf2, pkcs12
 from certificates.diagnosis import Refusal
 
-MAX_ITERATIONS: Final = 2_000_000
-MAX_ITERATIONS_IN_ALL: Final = 6_000_000
-# Five seconds of PKCS #12's own derivation, which is done here in Python.
-MAX_ITERATIONS_DONE: Final = 20_000_000
 MAX_SALT: Final = 1024
 MAX_SCRYPT_MEMORY: Final = 32 * 1024 * 1024
 # N × r × p, which its time grows with: a third of a second. OpenSSL writes 16,384 × 8 × 1.
@@ -167,35 +157,6 @@ def spellings(password: str) -> tuple[Spelling, ...]:
     return tuple(found)
 
 
-@dataclass
-class Work:
-    """The iterations of one file: announced by it, and done so far."""
-
-    announced: list[int] = field(default_factory=list)
-    done: int = 0
-
-    def announce(self, iterations: int) -> int:
-        """Count one derivation that the file asks for. This is the true integer: some libraries keep 32 bits of it."""
-        if not 1 <= iterations <= MAX_ITERATIONS:
-            _limit("the number of iterations of one key derivation", iterations, f"1 to {MAX_ITERATIONS:,}")
-        self.announced.append(iterations)
-        if (total := sum(self.announced)) > MAX_ITERATIONS_IN_ALL:
-            _limit("the number of iterations of all key derivations", total, f"{MAX_ITERATIONS_IN_ALL:,}")
-        return iterations
-
-    def spend(self, iterations: int) -> None:
-        """Before a derivation is done. One that is announced once may be done several times: for each block of a long
-        key, for the initialisation vector, for each way to spell the password."""
-        self.done += iterations
-        if self.done > MAX_ITERATIONS_DONE:
-            _limit("the number of iterations that opening it takes", self.done, f"{MAX_ITERATIONS_DONE:,}")
-
-    @property
-    def left_for_more(self) -> bool:
-        """Whether another way to spell the password may still be tried."""
-        return self.done <= MAX_ITERATIONS_IN_ALL
-
-
 @dataclass(frozen=True)
 class Derivation:
     """PBKDF2 with `digest`, or scrypt where that is empty. `length` is what the file says of the key's, or None."""
@@ -210,7 +171,7 @@ class Derivation:
     def key(self, password: bytes, length: int, work: Work) -> bytes:
         if self.digest:
             work.spend(self.cost * -(-length // hashlib.new(self.digest).digest_size))
-            return _pbkdf2(self.digest, password, self.salt, self.cost, length)
+            return pbkdf2(self.digest, password, self.salt, self.cost, length)
         work.spend(self.cost)
         return hashlib.scrypt(
             password,
@@ -274,8 +235,9 @@ class Scheme:
     def _key(self, spelling: Spelling, work: Work) -> tuple[bytes, bytes]:
         derivation = self.derivation
         if self.family == "pkcs12":
-            key = pkcs12_derive("sha1", _KEY, spelling.bmp, derivation, self.key_bytes, work)
-            return key, b"" if self.cipher == "RC4" else pkcs12_derive("sha1", _IV, spelling.bmp, derivation, 8, work)
+            salt, cost = derivation.salt, derivation.cost
+            key = pkcs12("sha1", KEY, spelling.bmp, salt, cost, self.key_bytes, work)
+            return key, b"" if self.cipher == "RC4" else pkcs12("sha1", IV, spelling.bmp, salt, cost, 8, work)
         if self.family == "pbes1":
             work.spend(derivation.cost)
             both = spelling.raw + derivation.salt
@@ -300,105 +262,12 @@ class Mac:
             key = self.derivation.key(spelling.raw, self.derivation.length or 0, work)
         else:
             length = hashlib.new(self.digest).digest_size
-            key = pkcs12_derive(self.digest, _MAC, spelling.bmp, self.derivation, length, work)
+            key = pkcs12(self.digest, MAC, spelling.bmp, self.derivation.salt, self.derivation.cost, length, work)
         return hmac.compare_digest(hmac.digest(key, self.authenticated, self.digest), self.value)
 
     @property
     def title(self) -> str:
         return f"PBMAC1 with {_TITLES[self.digest]}" if self.pbmac1 else _TITLES[self.digest]
-
-
-def _pbkdf2(digest: str, password: bytes, salt: bytes, cost: int, length: int) -> bytes:
-    """RFC 8018 §5.2, by the library, whose OpenSSL takes half the time of the system's."""
-    kind = getattr(hashes, digest.upper(), None)
-    if kind is not None:
-        with contextlib.suppress(UnsupportedAlgorithm):
-            return PBKDF2HMAC(kind(), length, salt, cost).derive(password)
-    return hashlib.pbkdf2_hmac(digest, password, salt, cost, length)
-
-
-# RFC 7292 §B.3: what derived bytes are for.
-_KEY, _IV, _MAC = b"\x01", b"\x02", b"\x03"
-
-
-def pkcs12_derive(digest: str, purpose: bytes, password: bytes, how: Derivation, length: int, work: Work) -> bytes:
-    """`length` bytes by RFC 7292 §B.2. `password` is in the form of §B.1. A million iterations take a fifth of a
-    second, or half of one where OpenSSL's own function is out of reach."""
-    size: int = hashlib.new(digest).digest_size
-    for _block in range(-(-length // size)):
-        work.spend(how.cost)
-    derived = _derived_by_openssl(digest, purpose, password, how, length)
-    return _derived(digest, purpose, password, how, length) if derived is None else derived
-
-
-def _derived(digest: str, purpose: bytes, password: bytes, how: Derivation, length: int) -> bytes:
-    new = _hash(digest)
-    block: int = new(b"").block_size
-    size: int = new(b"").digest_size
-    mixed = _filled(how.salt, block) + _filled(password, block)
-    out = b""
-    while len(out) < length:
-        part = new(purpose * block + mixed).digest()
-        for _ in range(how.cost - 1):
-            part = new(part).digest()
-        out += part
-        if len(out) < length:
-            added = int.from_bytes((part * (block // size + 1))[:block], "big") + 1
-            mixed = b"".join(
-                ((int.from_bytes(mixed[at : at + block], "big") + added) & (1 << 8 * block) - 1).to_bytes(block, "big")
-                for at in range(0, len(mixed), block)
-            )
-    return out[:length]
-
-
-@cache
-def _hash(digest: str) -> Callable[[bytes], Any]:
-    """Its constructor. The interpreter's own takes two thirds of the time of OpenSSL's for a few bytes."""
-    for module in ("_md5", "_sha1", "_sha2", "_sha256", "_sha512"):
-        with contextlib.suppress(ImportError, AttributeError):
-            found: Callable[[bytes], Any] = getattr(importlib.import_module(module), digest)
-            return found
-    return getattr(hashlib, digest, None) or (lambda text: hashlib.new(digest, text, usedforsecurity=False))
-
-
-# What OpenSSL calls the digests that `hashlib` spells otherwise.
-_OPENSSL_NAMES: Final = {"sha3_224": "sha3-224", "sha3_256": "sha3-256", "sha3_384": "sha3-384", "sha3_512": "sha3-512"}
-
-
-def _derived_by_openssl(digest: str, purpose: bytes, password: bytes, how: Derivation, length: int) -> bytes | None:
-    """The same by PKCS12_key_gen_uni(3) of the OpenSSL that `hashlib` stands on; None where it is not to be had.
-
-    Every length that it is given is that of a buffer here, and it is called in a child process with limits.
-    """
-    if (library := _openssl()) is None:
-        return None
-    kind = library.EVP_get_digestbyname(_OPENSSL_NAMES.get(digest, digest).encode())
-    out = ctypes.create_string_buffer(length)
-    given = (password, len(password), how.salt, len(how.salt), purpose[0], how.cost, length, out, kind)
-    return out.raw if kind and library.PKCS12_key_gen_uni(*given) == 1 else None
-
-
-@cache
-def _openssl() -> ctypes.CDLL | None:
-    try:
-        import _hashlib
-
-        library = ctypes.CDLL(_hashlib.__file__)
-        number, text = ctypes.c_int, ctypes.c_char_p
-        library.EVP_get_digestbyname.argtypes, library.EVP_get_digestbyname.restype = [text], ctypes.c_void_p
-        library.PKCS12_key_gen_uni.argtypes = [
-            *(text, number, text, number, number, number, number, text),
-            ctypes.c_void_p,
-        ]
-    except (ImportError, AttributeError, OSError):
-        return None  # an interpreter that has OpenSSL inside it, or none
-    return library
-
-
-def _filled(text: bytes, block: int) -> bytes:
-    """Copies of `text` that fill a whole number of blocks; nothing for nothing."""
-    length = block * -(-len(text) // block)
-    return (text * (length // len(text) + 1))[:length] if text else b""
 
 
 # --- Reading what a file asks for -------------------------------------------------------------------------------------
@@ -478,13 +347,13 @@ def _scrypt(parameters: Node, salt: bytes, work: Work) -> Derivation:
     factors = [_integer(parameters, n, "a key derivation") for n in (1, 2, 3)]
     for factor in factors:  # Before they are multiplied: they may be as wide as the file.
         if not 1 <= factor <= MAX_SCRYPT_WORK:
-            _limit("a factor of one key derivation", factor, f"1 to {MAX_SCRYPT_WORK:,}")
+            limit("a factor of one key derivation", factor, f"1 to {MAX_SCRYPT_WORK:,}")
     cost, block, parallel = factors
     # The library's own sum: p blocks of 128 r bytes, and a table of 128 r (N + 2).
     if (memory := 128 * block * (parallel + cost + 2)) > MAX_SCRYPT_MEMORY:
-        _limit("the memory of one key derivation in bytes", memory, f"{MAX_SCRYPT_MEMORY:,}")
+        limit("the memory of one key derivation in bytes", memory, f"{MAX_SCRYPT_MEMORY:,}")
     if (effort := cost * block * parallel) > MAX_SCRYPT_WORK:
-        _limit("the work of one key derivation in blocks", effort, f"{MAX_SCRYPT_WORK:,}")
+        limit("the work of one key derivation in blocks", effort, f"{MAX_SCRYPT_WORK:,}")
     if cost < 2 or cost & (cost - 1):
         raise Refusal("damaged", place="a factor of a key derivation is no power of two")
     length = _integer(parameters, 4, "the length of a key") if len(parameters.children) > 4 else None
@@ -536,14 +405,5 @@ def _integer(parent: Node, index: int, name: str) -> int:
 def _salt(parent: Node, index: int) -> bytes:
     salt = string(parent, index, "a salt")
     if len(salt) > MAX_SALT:
-        _limit("the size of a salt in bytes", len(salt), f"{MAX_SALT:,}")
+        limit("the size of a salt in bytes", len(salt), f"{MAX_SALT:,}")
     return salt
-
-
-def _limit(what: str, number: int, limit: str) -> NoReturn:
-    raise Refusal("limit_exceeded", what=what, figure=figure(number), limit=limit)
-
-
-def figure(number: int) -> str:
-    """A number for a sentence: in full while it is short."""
-    return f"{number:,}" if abs(number) < 10**21 else "above 10 to the power of 20"

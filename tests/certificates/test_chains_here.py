@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.core.files.storage import storages
 
 from certificates import actions, pkcs12
 from certificates.identities import unpack
@@ -100,7 +101,12 @@ def test_an_expired_intermediate_completes_nothing(signed_in, at, add):
     assert "added from what is already here" not in text_of(preview)
 
 
+def sealed_files() -> set[str]:
+    return set(storages["vault"].listdir("")[1])
+
+
 def test_the_root_is_kept_or_left_by_choice(signed_in, at):
+    before = sealed_files()
     preview = preview_of(signed_in, at, whole("kept"))
     assert "Without the root; who trusts it has it" in text_of(preview)
     signed_in.post(preview.redirect_chain[-1][0], {"name": "Kept", "links": "2"})
@@ -114,6 +120,8 @@ def test_the_root_is_kept_or_left_by_choice(signed_in, at):
     )
     assert (subjects(left), sealed_chain(left)) == ([name_of(ISSUING)], 1)
     assert left.missing_issuer == name_of(ROOT)
+    # No copy of a key stays behind where its chain was shortened.
+    assert sealed_files() - before == {kept.sealed.storage_name, left.sealed.storage_name}
 
 
 def test_a_number_of_links_that_is_no_choice_is_refused(signed_in, at):

@@ -23,10 +23,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
 
 from certificates import chain, one_shot, pkcs12
+from certificates.derivation import Work
 from certificates.diagnosis import Refusal
 from certificates.identities import Identity, pack, unpack
 from certificates.outline import MAX_CERTIFICATES, MAX_FILE, outline
-from certificates.protection import Work, spellings
+from certificates.protection import spellings
 from tests import pki
 from tests.readers import read_in_child
 
