@@ -192,7 +192,7 @@ class AuthorityForm(forms.Form):
     )
     stops_on = forms.DateField(
         label=_("Stops on"),
-        widget=forms.DateInput(attrs={"type": "date"}),
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
         error_messages={
             "required": _("Type the day, like 2027-03-01."),
             "invalid": _("Type the day like 2027-03-01."),

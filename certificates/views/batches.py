@@ -220,6 +220,7 @@ def _page(
         "opened": sum(row.state in ("read", "tracked", "several") for row in rows),
         "refused": sum(row.state == "refused" for row in rows),
         "closed": sum(row.state in ("closed", "waiting") for row in rows),
+        "ready": any(row.state == "read" for row in rows),
         "addable": any(row.version is not None for row in rows),
         "warned": any(row.warnings for row in rows),
         **more,

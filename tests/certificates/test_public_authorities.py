@@ -78,6 +78,7 @@ def test_owners_keep_the_list(signed_in):
     given = {"name": "Moved", "organisation": "Moved CA", "stops_on": "2027-09-01", "source": "https://moved.example/n"}
     assert "Saved Moved." in text_of(signed_in.post("/authorities/new/", given, follow=True))
     row = PublicAuthority.objects.get(name="Moved")
+    assert 'value="2027-09-01"' in signed_in.get(f"/authorities/{row.pk}/").content.decode()
     signed_in.post(f"/authorities/{row.pk}/", given | {"stops_on": "2028-09-01"})
     row.refresh_from_db()
     assert row.stops_on == date(2028, 9, 1)
