@@ -18,7 +18,7 @@ class Selection:
     """The answer for one target.
 
     `slug` is the certificate that is presented, or None: never, none there, or the server decides (rule `any`) among
-    `candidates`, which are slugs in the order of export.
+    `candidates`, which are slugs in the order of export. `sentence` calls certificates by their slugs.
     """
 
     slug: str | None
@@ -27,21 +27,33 @@ class Selection:
     sentence: str
 
 
-def select(content: Content, target_key: str) -> Selection:
-    """What a runtime of this content's dialect presents for the exported key (`targets.interpret(…).key`).
+class Selector:
+    """Answers many questions about one content. Raises DialectError for an unknown runtime."""
 
-    Keys are compared exactly, as far as is documented. A pin to a certificate that is not enabled counts for nothing;
-    `dialects.problems` refuses such content before it is exported. Raises DialectError for an unknown runtime.
-    """
-    dialect = dialect_of(content.runtime)
-    slugs = tuple(slot.slug for slot in content.slots)
-    pin = next((pin for pin in content.pins if pin.key == target_key), None)
-    if pin is not None and pin.slug is None:
-        return Selection(None, "never", (), f"{target_key} is never sent a certificate, because a pin says so.")
-    if pin is not None and pin.slug in slugs:
-        return Selection(
-            pin.slug, "pinned", (pin.slug,), f"{target_key} is sent {pin.slug}, because it is pinned to it."
-        )
-    why = "no pin names it" if pin is None else f"its pin names {pin.slug}, which is not enabled here"
-    words = dialect.words_for_any_other(len(slugs))
-    return Selection(None, "any" if slugs else "none", slugs, f"{target_key} {words}: {why}.")
+    def __init__(self, content: Content) -> None:
+        self._dialect = dialect_of(content.runtime)
+        self._slugs = tuple(slot.slug for slot in content.slots)
+        self._enabled = frozenset(self._slugs)
+        # Of two pins with one key the first counts; `dialects.problems` refuses such content.
+        self._pins = {pin.key: pin for pin in reversed(content.pins)}
+
+    def select(self, target_key: str) -> Selection:
+        """What a runtime of the content's dialect presents for the exported key (`targets.interpret(…).key`).
+
+        Keys are compared exactly, as far as is documented. A pin to a certificate that is not enabled counts for
+        nothing; `dialects.problems` refuses such content before it is exported.
+        """
+        pin, slugs = self._pins.get(target_key), self._slugs
+        if pin is not None and pin.slug is None:
+            return Selection(None, "never", (), f"{target_key} is never sent a certificate, because a pin says so.")
+        if pin is not None and pin.slug in self._enabled:
+            sentence = f"{target_key} is sent {pin.slug}, because it is pinned to it."
+            return Selection(pin.slug, "pinned", (pin.slug,), sentence)
+        why = "no pin names it" if pin is None else f"its pin names {pin.slug}, which is not enabled here"
+        words = self._dialect.words_for_any_other(len(slugs))
+        return Selection(None, "any" if slugs else "none", slugs, f"{target_key} {words}: {why}.")
+
+
+def select(content: Content, target_key: str) -> Selection:
+    """One answer of a Selector."""
+    return Selector(content).select(target_key)

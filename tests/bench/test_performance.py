@@ -31,7 +31,10 @@ from django.test.utils import CaptureQueriesContext
 
 from certificates import actions as certificates
 from certificates import current, pkcs12
+from certificates.content import Content, PinnedTarget, Slot
 from certificates.models import Comparison
+from certificates.selection import Selector
+from certificates.targets import interpret
 from environments import actions as environments
 from environments.models import Environment, Person
 from rollouts import actions, unseal
@@ -44,7 +47,10 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800), pytest.mark.django_d
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 BEGIN, END = "<!-- measured by make bench -->\n", "<!-- end of what was measured -->\n"
-SECTIONS = ("Upload", "Pages of an environment", "Lists and search", "Export", "From click to app", "The whole product")
+SECTIONS = (
+    *("Upload", "Pages of an environment", "Lists and search", "Lookup", "Export", "From click to app"),
+    "The whole product",
+)
 
 Row = tuple[str, ...]
 
@@ -269,6 +275,20 @@ def test_lists_and_search_at_10000_and_100000(figures, owner, look):
         for words, (took, queries) in look(addresses, 5).items():
             rows.append((words, f"{target:,}", str(queries), ms(took)))
     figures.add("Lists and search", ("what", "certificates in all", "queries", "time"), rows)
+
+
+def test_ten_thousand_questions_to_ten_thousand_pins(figures):
+    slots = tuple(Slot(f"certificate-{n}", f"{n:064x}") for n in range(100))
+    pins = tuple(PinnedTarget("host", f"host-{n}.example.com", f"certificate-{n % 100}") for n in range(10_000))
+    content = Content("mendix", "10.12.3", "modern", "/srv", slots, pins)
+    asked = [f"https://HOST-{n * 2}.example.com:443/v1" for n in range(10_000)]
+    keys = [interpret(text).key for text in asked]
+    selector = Selector(content)
+    building = least(lambda: Selector(content))
+    reading = least(lambda: [interpret(text) for text in asked], 3)
+    answering = least(lambda: [selector.select(key) for key in keys])
+    head = ("pins", "questions", "building the index", "reading the addresses", "answering")
+    figures.add("Lookup", head, [("10,000", "10,000", ms(building), ms(reading), ms(answering))])
 
 
 # --- Export -----------------------------------------------------------------------------------------------------------

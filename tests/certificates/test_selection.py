@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from certificates.content import Content, PinnedTarget, Slot
 from certificates.dialects import DialectError
-from certificates.selection import select
+from certificates.selection import Selector, select
+from certificates.targets import TargetError, interpret
 
 CONTENT = Content(
     "mendix",
@@ -68,3 +71,42 @@ def test_a_pin_to_a_certificate_that_is_not_enabled_counts_for_nothing() -> None
 def test_an_unknown_runtime_is_refused() -> None:
     with pytest.raises(DialectError):
         select(dataclasses.replace(CONTENT, runtime="abacus"), "api.example.com")
+
+
+# --- Laws -------------------------------------------------------------------------------------------------------------
+
+keys = st.sampled_from([f"host-{n}.example.com" for n in range(6)])
+pinned = st.dictionaries(keys, st.sampled_from(["a", "b", "gone", None]), max_size=6)
+
+
+def with_pins(pins: dict[str, str | None], order: list[str] | None = None) -> Content:
+    listed = tuple(PinnedTarget("host", key, pins[key]) for key in order or pins)
+    return dataclasses.replace(CONTENT, pins=listed)
+
+
+@given(pinned, st.randoms(), keys)
+def test_the_order_in_which_pins_were_made_changes_no_answer(pins, chance, asked) -> None:
+    order = list(pins)
+    chance.shuffle(order)
+    assert select(with_pins(pins, order), asked) == select(with_pins(pins), asked)
+
+
+@given(pinned, keys, keys, st.sampled_from(["a", None]))
+def test_a_pin_of_another_target_changes_no_answer(pins, asked, other, slug) -> None:
+    if asked != other:
+        assert select(with_pins(pins | {other: slug}), asked) == select(with_pins(pins), asked)
+
+
+@given(st.text(max_size=60) | st.from_regex(r"(https?://)?[A-Za-z0-9.-]{1,20}\.[a-z]{2,3}(:[0-9]{2,5})?(/.*)?"))
+def test_what_was_read_once_is_read_again_as_the_same(text) -> None:
+    try:
+        once = interpret(text)
+    except TargetError:
+        return
+    assert interpret(once.key, once.kind).key == once.key
+
+
+def test_one_selector_answers_as_one_question_at_a_time() -> None:
+    selector = Selector(CONTENT)
+    for key in ("api.example.com", "open.example.com", "Module.WS", "OLD", "other.example.com"):
+        assert selector.select(key) == select(CONTENT, key)

@@ -1,4 +1,4 @@
-"""Forty files in one go, a certificate without its key, and chains that are completed, in a real browser."""
+"""Forty files in one go, a certificate without its key, chains that are completed, and which of them is sent."""
 
 from __future__ import annotations
 
@@ -127,3 +127,19 @@ def test_a_missing_intermediate_is_completed_and_shown_where(page: Page):
     page.get_by_role("link", name="lonely.example.com").click()
     expect(page.locator("ol.chain")).to_contain_text("not in the file")
     expect(page.locator("ol.chain")).not_to_contain_text("added here")
+
+
+def test_which_certificate_is_sent_is_answered_on_the_same_page(page: Page):
+    people.pin(page, NETWORK, "api.example.com", "client-3.example.com")
+    page.goto(NETWORK)
+    page.get_by_label("Which certificate is sent to").fill("https://grace:secret@API.example.com:8443/v1?key=2")
+    page.get_by_role("button", name="Look up").click()
+    answer = page.locator("#answers")
+    expect(answer).to_contain_text("api.example.com is sent client-3.example.com, because it is pinned to it")
+    assert "secret" not in page.url
+    page.get_by_label("Which certificate is sent to").fill("other.example.com")
+    page.get_by_role("button", name="Look up").click()
+    expect(answer).to_contain_text("No pin names other.example.com, so it may be sent any of these")
+    page.get_by_label("Which certificate is sent to").fill("exa mple.com/")
+    page.get_by_role("button", name="Look up").click()
+    expect(answer.locator(".meaning.bad")).to_be_visible()
