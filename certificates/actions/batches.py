@@ -72,7 +72,7 @@ def batch_of(*, batch: Any, environment: Environment, session_key: str, by: Any)
 
 def is_open_to_more(draft: Draft) -> bool:
     """Whether a password may still open it."""
-    if draft.is_read or draft.choices:
+    if draft.is_read or draft.choices or draft.sealed is None:
         return False
     return draft.refusal is None or draft.refusal["code"] in OPEN_TO_MORE
 

@@ -137,7 +137,7 @@ def open_draft(*, draft_id: Any, environment: Environment, session_key: str, by:
         .filter(pk=draft_id, person=by, session=session_mark(session_key), environment=environment)
         .first()
     )
-    if draft is None or draft.used_at is not None or draft.expires_at <= timezone.now():
+    if draft is None or draft.sealed is None or draft.used_at is not None or draft.expires_at <= timezone.now():
         raise Refused(_("This upload has expired or was already confirmed; choose the file again."), field="file")
     return draft
 

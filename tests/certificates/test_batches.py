@@ -109,6 +109,13 @@ def test_each_refusal_is_said_beside_its_file_and_the_rest_goes_on(signed_in, op
     assert (Draft.objects.count(), SealedObject.objects.count()) == (0, 1)
 
 
+def test_the_page_of_a_file_that_was_not_kept_says_so(signed_in, at, opened):
+    _address, page = opened("secret", cut_pfx=pfx("cut")[:300])
+    answer = signed_in.post(at("draft", page.context["rows"][0].draft.pk), {"password": "secret"}, follow=True)
+    assert answer.status_code == 200
+    assert "choose the file again" in text_of(answer)
+
+
 def test_a_name_that_exists_is_said_beside_its_row_and_nothing_is_added(signed_in, opened, add_certificate):
     add_certificate("Bank")
     address, page = opened("secret", one_pfx=pfx("one"), two_pfx=pfx("two"))
