@@ -93,13 +93,20 @@ def seal(identity: Identity, environment: Environment) -> SealedObject:
     return safe.put(pack(identity), environment_id=environment.pk, field="identity")
 
 
-def add(*, environment: Environment, name: str, identity: Identity, file_name: str = "", by: Any) -> ClientCertificate:
+def add(
+    *, environment: Environment, name: str, identity: Identity, completed: int = 0, file_name: str = "", by: Any
+) -> ClientCertificate:
     """Adds a certificate with its first version, which goes with the next apply, or is tracked only where the identity
-    has no key."""
+    has no key. The files lacked the last `completed` links of its chain."""
     checked_name(name)
     with _sealed(identity, environment) as sealed, transaction.atomic():
         return add_sealed(
-            environment=environment, name=name, facts=columns(identity), sealed=sealed, file_name=file_name, by=by
+            environment=environment,
+            name=name,
+            facts=columns(identity, completed=completed),
+            sealed=sealed,
+            file_name=file_name,
+            by=by,
         )
 
 
@@ -152,7 +159,15 @@ def add_sealed(
     return certificate
 
 
-def renew(*, certificate: ClientCertificate, identity: Identity, in_use: bool, file_name: str = "", by: Any) -> Version:
+def renew(
+    *,
+    certificate: ClientCertificate,
+    identity: Identity,
+    in_use: bool,
+    completed: int = 0,
+    file_name: str = "",
+    by: Any,
+) -> Version:
     """Adds a version to a certificate, which goes with the next apply, or is kept ready. Pins stay.
 
     A version without a key is tracked only: it goes with no apply, and takes the place of one that had no key either.
@@ -160,7 +175,7 @@ def renew(*, certificate: ClientCertificate, identity: Identity, in_use: bool, f
     with _sealed(identity, certificate.environment) as sealed, transaction.atomic():
         return renew_sealed(
             certificate=certificate,
-            facts=columns(identity),
+            facts=columns(identity, completed=completed),
             sealed=sealed,
             in_use=in_use,
             file_name=file_name,

@@ -76,6 +76,19 @@ def test_a_certificate_without_its_key_is_imported_only_when_that_is_meant(envir
     assert stored() == (1, 1, 0, 0, 0)
 
 
+def test_a_chain_that_was_completed_is_said_and_marked(environment, password, tmp_path):
+    issuing = pki.make_authority("Partner Issuing", authority=pki.make_authority("Partner Root"))
+    whole, short = tmp_path / "whole.pfx", tmp_path / "short.pfx"
+    whole.write_bytes(pki.pfx(pki.issue("one", authority=issuing), "secret"))
+    short.write_bytes(pki.pfx(pki.issue("two", authority=issuing), "secret", certificates=[]))
+    _code, first, _err = run("import_certificate", PLACE, str(whole), "--name", "One", "--password-file", password)
+    assert "which is added" not in first
+
+    _code, out, _err = run("import_certificate", PLACE, str(short), "--name", "Two", "--password-file", password)
+    assert "did not contain CN=Partner Issuing,O=Example Partner, which is added from what is already here." in out
+    assert [link["completed"] for link in ClientCertificate.objects.get(name="Two").in_use.chain] == [True]
+
+
 def test_a_file_with_a_key_is_not_tracked_only(environment, pfx, password):
     code, _out, err = run(
         "import_certificate", PLACE, pfx, "--name", "Bank", "--password-file", password, "--tracked-only"

@@ -63,7 +63,9 @@ class Command(EnvironmentCommand):
         identity = only((one for one, _remarks in reading.identities), choose=options["choose"])
         if tracked and identity.key:
             raise Refused("This file holds a private key; leave out --tracked-only to add it with its key.")
+        links = len(identity.chain)
         identity = complete(identity, Environment.objects.all())
+        completed = len(identity.chain) - links
         warnings = [w["sentence"] for w in actions.warnings_of(actions.unsaved_version(identity))]
         if warnings and not options["confirm_warnings"]:
             raise Refused(" ".join([*warnings, "Nothing was stored; add --confirm-warnings to use it all the same."]))
@@ -72,12 +74,18 @@ class Command(EnvironmentCommand):
                 certificate=renewed,
                 identity=identity,
                 in_use=not options["keep_ready"],
+                completed=completed,
                 file_name=files[0].name,
                 by=by,
             )
         else:
             added = actions.add(
-                environment=environment, name=options["name"], identity=identity, file_name=files[0].name, by=by
+                environment=environment,
+                name=options["name"],
+                identity=identity,
+                completed=completed,
+                file_name=files[0].name,
+                by=by,
             )
             assert added.in_use is not None
             version = added.in_use
@@ -89,6 +97,7 @@ class Command(EnvironmentCommand):
             "tracked_only": version.is_tracked_only,
             "sha256": version.sha256,
             "not_after": version.not_after.isoformat(),
+            "added_to_its_chain": [link["subject"] for link in version.chain if link["completed"]],
             "warnings": warnings,
         }
 
@@ -96,7 +105,10 @@ class Command(EnvironmentCommand):
         goes = "goes with the next apply" if done["in_use"] else "is kept ready"
         if done["tracked_only"]:
             goes = "is tracked only"
-        return f"{done['certificate']}, version {done['version']}, {goes}; it expires on {done['not_after'][:10]}."
+        said = f"{done['certificate']}, version {done['version']}, {goes}; it expires on {done['not_after'][:10]}."
+        if added := " and ".join(done["added_to_its_chain"]):
+            said += f" Its file did not contain {added}, which is added from what is already here."
+        return said
 
 
 def find_certificate(environment: Environment, name: str) -> ClientCertificate:
