@@ -47,7 +47,16 @@ class FilesInput(forms.FileInput):
 
 
 class FilesField(forms.FileField):
-    """One or several files; cleans to a list, which may be empty: then there is text."""
+    """One or several files, chosen or dropped; cleans to a list, which may be empty."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        nothing = _("No file arrived; choose it again.")
+        super().__init__(
+            allow_empty_file=True,
+            widget=FilesInput(attrs={"accept": ACCEPTED, "data-drop": ""}),
+            error_messages={"invalid": nothing, "missing": nothing},
+            **kwargs,
+        )
 
     def clean(self, data: Any, initial: Any = None) -> list[UploadedFile]:
         files = data if isinstance(data, (list, tuple)) else [data] if data else []
@@ -59,16 +68,10 @@ class UploadForm(forms.Form):
 
     file = FilesField(
         label=_("File"),
-        allow_empty_file=True,
-        widget=FilesInput(attrs={"accept": ACCEPTED, "data-drop": ""}),
         help_text=_(
             "The .pfx or .p12 with certificate and private key; or certificate, key and chain as PEM, DER or .p7b,"
             " together. At most 1 MiB."
         ),
-        error_messages={
-            "invalid": _("No file arrived; choose it again."),
-            "missing": _("No file arrived; choose it again."),
-        },
     )
     text = AsTyped(
         label=_("Text"),
@@ -113,17 +116,11 @@ class BatchForm(forms.Form):
 
     file = FilesField(
         label=_("Files"),
-        allow_empty_file=True,
-        widget=FilesInput(attrs={"accept": ACCEPTED, "data-drop": ""}),
         help_text=_(
             "One .pfx or .p12 for each certificate, at most %(files)d files and %(size)s together. A chain (.p7b, .pem)"
             " beside them completes those that lack it."
         )
         % {"files": MAX_IN_A_BATCH, "size": "2\u00a0MiB"},
-        error_messages={
-            "invalid": _("No file arrived; choose them again."),
-            "missing": _("No file arrived; choose them again."),
-        },
     )
 
     def clean_file(self) -> list[Upload]:
