@@ -76,6 +76,10 @@ def test(arguments: Sequence[str]) -> int:
             "chromium": lambda: bool(shutil.which("chromium")),
             "openssl": lambda: bool(shutil.which("openssl")),
             "default-jdk-headless": lambda: bool(shutil.which("keytool") and shutil.which("javac")),
+            # Consumers of exports: HOCON's own reader, a proxy, and a client.
+            "libtypesafe-config-java": lambda: Path("/usr/share/java/typesafe-config.jar").exists(),
+            "nginx": lambda: Path("/usr/sbin/nginx").exists(),
+            "curl": lambda: bool(shutil.which("curl")),
             "gnutls-bin": lambda: bool(shutil.which("certtool")),
             "libnss3-tools": lambda: bool(shutil.which("pk12util")),
             "fonts-dejavu-core": has_a_font,

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from certificates.identities import Identity
+
 # Raised when the meaning of the canonical form below changes; it is part of the digest.
 CONTENT_FORMAT = 1
 
@@ -96,10 +98,14 @@ class Content:
 
 @dataclass(frozen=True)
 class WrittenPfx:
-    """A PFX written anew for one export, with the random ASCII password that opens it."""
+    """A PFX written anew for one export, with the random ASCII password that opens it.
+
+    `identity` is what is in it, for exports that carry it in another form. A preview, which opens no key, has none.
+    """
 
     pfx: bytes = field(repr=False)
     password: str = field(repr=False)
+    identity: Identity | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ MAX_NODES: Final = 20_000
 
 INTEGER: Final = 0x02
 OCTET_STRING: Final = 0x04
+NULL: Final = 0x05
 OID: Final = 0x06
 SEQUENCE: Final = 0x30
 SET: Final = 0x31
@@ -119,12 +120,20 @@ def encode(node: Node) -> bytes:
         contents, tag = node.octets(), node.tag & ~CONSTRUCTED
     else:
         contents, tag = b"".join(encode(child) for child in node.children), node.tag
+    return bytes([tag]) + node.number + _sized(contents)
+
+
+def value(tag: int, *parts: bytes) -> bytes:
+    """A value in DER: its identifier octet, its length, and the parts of its contents, which are in DER themselves."""
+    return bytes([tag]) + _sized(b"".join(parts))
+
+
+def _sized(contents: bytes) -> bytes:
     size = len(contents)
-    identifier = bytes([tag]) + node.number
     if size < 0x80:
-        return identifier + bytes([size]) + contents
+        return bytes([size]) + contents
     octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return identifier + bytes([0x80 | len(octets)]) + octets + contents
+    return bytes([0x80 | len(octets)]) + octets + contents
 
 
 def parse(source: bytes, budget: Budget, *, depth: int = 0, outermost: bool = False) -> Node:

@@ -51,7 +51,8 @@ class Selector:
             return Selection(pin.slug, "pinned", (pin.slug,), sentence)
         why = "no pin names it" if pin is None else f"its pin names {pin.slug}, which is not enabled here"
         words = self._dialect.words_for_any_other(len(slugs))
-        return Selection(None, "any" if slugs else "none", slugs, f"{target_key} {words}: {why}.")
+        offered = slugs if self._dialect.offers_any else ()
+        return Selection(None, "any" if offered else "none", offered, f"{target_key} {words}: {why}.")
 
 
 def select(content: Content, target_key: str) -> Selection:

@@ -44,22 +44,26 @@ def recorder(action: str, *, subject: Any, reason: str, by: Any) -> Callable[[Se
     return record
 
 
-def written(versions: Mapping[str, Version], *, profile: str = "", reason: str, by: Any) -> dict[str, WrittenPfx]:
-    """Each version's key, certificate and chain as a PFX written anew, by slug, with a fresh random password.
+def written(
+    versions: Mapping[str, Version], *, profile: str = "", one_password: bool = False, reason: str, by: Any
+) -> dict[str, WrittenPfx]:
+    """Each version's key, certificate and chain as a PFX written anew, by slug, with a fresh random password each, or
+    one for all.
 
     Each file is read back and compared before anybody gets it.
     """
     files = {}
+    shared = pkcs12.new_password()
     for slug, version in versions.items():
         identity = identity_of(version, reason=reason, by=by)
-        password = pkcs12.new_password()
+        password = shared if one_password else pkcs12.new_password()
         pfx = pkcs12.write(identity, password=password, friendly_name=slug, profile=profile or "modern")
         back = pkcs12.read(pfx, password)
         if (back.key, back.certificate, back.chain) != (identity.key, identity.certificate, identity.chain):
             raise ReadBackError(
                 f"The file written for “{version.certificate.name}” did not read back as what was stored."
             )
-        files[slug] = WrittenPfx(pfx, password)
+        files[slug] = WrittenPfx(pfx, password, identity)
     return files
 
 
@@ -81,10 +85,20 @@ def identity_of(version: Version, *, reason: str, by: Any) -> identities.Identit
 
 
 def export(
-    content: Content, versions: Mapping[str, Version], *, exporter: str, reason: str, by: Any
+    content: Content,
+    versions: Mapping[str, Version],
+    *,
+    exporter: str,
+    trusted: Mapping[str, bytes],
+    reason: str,
+    by: Any,
 ) -> contents.Bundle:
-    """The files of one exporter for this content. Raises exporters.ExportError for what it cannot express."""
-    return exporters.export(exporter, content, written(versions, profile=content.profile, reason=reason, by=by))
+    """The files of one exporter for this content; `trusted` has its authorities by fingerprint.
+
+    Raises exporters.ExportError for what it cannot express."""
+    one = exporters.exporter(exporter).one_password
+    files = written(versions, profile=content.profile, one_password=one, reason=reason, by=by)
+    return exporters.export(exporter, content, files, trusted)
 
 
 def write_bundle(

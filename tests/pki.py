@@ -197,6 +197,11 @@ def _signing_only() -> x509.KeyUsage:
     )
 
 
+def pem(der: bytes) -> bytes:
+    """A certificate as PEM."""
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+
+
 def pfx(
     issued: Issued,
     password: str = "secret",

@@ -1,13 +1,14 @@
-"""Who writes the bundle: one file for each form that a runtime reads. A new one is one line in EXPORTERS.
+"""Exporters turn an environment's content and its freshly written PFX files into the files that one runtime reads.
 
-An exporter is a pure function of its arguments: no clock, database, network or randomness, so that the same content
-and the same written PFX files always give the same bytes. `export` is the one door; what every form needs is refused
-there, and what only one form cannot express is refused by it.
+Pure: no database, no clock, no network. A new one is a file and a line in EXPORTERS; the contract suite then tests it.
 """
 
 from __future__ import annotations
 
+import base64
+import textwrap
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import Protocol
 
@@ -16,26 +17,43 @@ from certificates.dialects import problems
 
 MASKED_PASSWORD = "••••••"  # noqa: S105 - this is what is shown instead of one
 
+# How sure it is that the runtime takes it (docs/exports.md): run with it, parsed by the format's own reader, or neither.
+RUN, PARSED, FOLLOWED = "run", "parsed", "followed"
+
 
 class ExportError(Exception):
     """One sentence for the operator: what cannot be exported, and what to do."""
 
 
 class Exporter(Protocol):
-    """One form. `kind` is stored and never changes; `title` and `description` are for the page."""
+    """One form. `kind` is stored and never changes; `title` and `description` are for the page.
+
+    `dialect` names what its reader can express; `needs_folder` says that its files name absolute paths;
+    `one_password` that it needs all PFX files under one password.
+    """
 
     kind: str
     title: str
     description: str
+    dialect: str
+    needs_folder: bool
+    one_password: bool
 
-    def export(self, content: Content, pfx: Mapping[str, WrittenPfx]) -> Bundle:
-        """Writes the files. `pfx` holds one written PFX for each slot's slug. Raises ExportError."""
+    def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
+        """Writes the files. `pfx` holds one written PFX for each slot's slug, `authorities` the DER of each trusted
+        authority by its fingerprint. Raises ExportError."""
 
 
 # kind (stored, never changes) -> dotted path of the class
 EXPORTERS: dict[str, str] = {
     "mendix-settings": "rollouts.exporters.mendix_settings.MendixSettings",
+    "m2ee-yaml": "rollouts.exporters.m2ee_yaml.M2eeYaml",
+    "pad-hocon": "rollouts.exporters.pad_hocon.PadHocon",
     "buildpack-env": "rollouts.exporters.buildpack_env.BuildpackEnv",
+    "mendix-operator": "rollouts.exporters.mendix_operator.MendixOperator",
+    "kubernetes-secret": "rollouts.exporters.kubernetes_secret.KubernetesSecret",
+    "pem-bundle": "rollouts.exporters.pem_bundle.PemBundle",
+    "java-keystore": "rollouts.exporters.java_keystore.JavaKeystore",
 }
 
 
@@ -49,16 +67,28 @@ def exporter(kind: str) -> Exporter:
     return found
 
 
-def export(kind: str, content: Content, pfx: Mapping[str, WrittenPfx]) -> Bundle:
-    """The bundle of this kind for the content. `pfx` is by slug: exactly one written PFX for each slot.
+def obstacles(kind: str, content: Content) -> tuple[str, ...]:
+    """Why this content cannot be exported in this form, one sentence each: what the environment's own runtime cannot
+    be told, and what the reader of this form cannot."""
+    there = replace(content, runtime=exporter(kind).dialect)
+    return tuple(dict.fromkeys((*problems(content), *problems(there))))
+
+
+def export(
+    kind: str, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes] | None = None
+) -> Bundle:
+    """The bundle of this kind for the content. `pfx` is by slug: exactly one written PFX for each slot; `authorities`
+    has the DER of each trusted authority by its SHA-256 (hex).
 
     Raises ExportError where the runtime or the form cannot express the content; no secret is in its sentence.
     """
     writer = exporter(kind)
-    for problem in problems(content):
+    authorities = authorities or {}
+    for problem in obstacles(kind, content):
         raise ExportError(problem)
-    if content.authorities:
-        raise ExportError("No export carries trusted authorities yet; remove them from this environment.")
+    for sha256 in content.authorities:
+        if sha256 not in authorities:
+            raise ExportError(f"The trusted authority {sha256[:16]}… is not here any more; add it again.")
     slugs = {slot.slug for slot in content.slots}
     for slug in sorted(slugs - set(pfx)):
         raise ExportError(f"Client certificate {slug} was not opened for this export; export again.")
@@ -70,9 +100,15 @@ def export(kind: str, content: Content, pfx: Mapping[str, WrittenPfx]) -> Bundle
             raise ExportError(f"The export password of {slug} is not made of ASCII letters and digits; export again.")
         if not written.pfx:
             raise ExportError(f"The PFX written for {slug} is empty; export again.")
-    return writer.export(content, pfx)
+    return writer.export(content, pfx, authorities)
 
 
 def count(number: int, noun: str) -> str:
     """`1 byte`, `3,412 bytes`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def pem(der: bytes, label: str = "CERTIFICATE") -> str:
+    """RFC 7468: base64 in lines of 64 characters between two lines that name what it is."""
+    lines = textwrap.wrap(base64.b64encode(der).decode("ascii"), 64)
+    return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""))

@@ -9,28 +9,31 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from certificates.content import Bundle, Content, File, WrittenPfx
-from certificates.targets import IDENTIFIER
-from rollouts.exporters import MASKED_PASSWORD, ExportError, count
+from rollouts.exporters import MASKED_PASSWORD, ExportError, count, pem
+from rollouts.exporters.mendix import never
 
 # execve(2): one string of the environment, with its name and the final NUL, has at most 32 pages of 4 KiB on Linux.
 LONGEST_VARIABLE = 32 * 4096
 CERTIFICATES = "CLIENT_CERTIFICATES"
 NEVER = "MXRUNTIME_NoClientCertificateUsages"
 
+AUTHORITIES = "CERTIFICATE_AUTHORITIES"
+
 README = f"""\
 Client certificates for the Mendix buildpack
 
-{CERTIFICATES}.json holds the value of {CERTIFICATES}; environment.env holds every variable.
-Both hold private keys and their passwords: keep them from everybody but the app.
+{CERTIFICATES}.json holds the value of {CERTIFICATES}; environment.env, variables.json and cf-set-env.sh
+hold every variable, each for another tool. They hold private keys and their passwords: keep them from everybody
+but the app.
 
-Cloud Foundry: cf set-env APP {CERTIFICATES} "$(cat {CERTIFICATES}.json)", then cf restart APP.
+Cloud Foundry: APP=name sh cf-set-env.sh, then cf restart $APP.
 Docker Compose: name environment.env under env_file, then recreate the container.
 A shell: set -a; . ./environment.env
 
-{{never}}
+{{unset}}
 The variables are read when the app starts.
 """
 
@@ -41,19 +44,23 @@ class BuildpackEnv:
     kind = "buildpack-env"
     title = "Mendix buildpack variables"
     description = "CLIENT_CERTIFICATES for Cloud Foundry and for Docker images built with the Mendix buildpack."
+    dialect = "mendix-buildpack"
+    needs_folder = False
+    one_password = False
 
-    def export(self, content: Content, pfx: Mapping[str, WrittenPfx]) -> Bundle:
-        """Writes `CLIENT_CERTIFICATES.json`, `environment.env` and `README.txt`.
+    def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
+        """Writes `CLIENT_CERTIFICATES.json`, `environment.env`, `variables.json`, `cf-set-env.sh` and `README.txt`.
 
         *Never send* cannot be said in `pin_to`, so it goes to NoClientCertificateUsages, which is documented for hosts
-        and services. Raises ExportError for an identifier that is never sent one, and for more than a variable holds.
+        and services. Authorities are base64 of PEM, as the buildpack's README allows: no line breaks. Raises ExportError
+        for more than a variable holds.
         """
-        never = sorted(pin.key for pin in content.pins if pin.slug is None)
-        if identifiers := sorted(pin.key for pin in content.pins if pin.slug is None and pin.kind == IDENTIFIER):
-            raise ExportError(
-                f"The buildpack's variables can say never send for hosts and services only; "
-                f"pin the host instead of the identifier {identifiers[0]}."
-            )
+        others = {}
+        if content.authorities:
+            text = "".join(pem(authorities[one]) for one in content.authorities)
+            others[AUTHORITIES] = base64.b64encode(text.encode()).decode("ascii")
+        if names := never(content):
+            others[NEVER] = ",".join(names)
         value = as_json(
             content,
             {slug: base64.b64encode(one.pfx).decode("ascii") for slug, one in pfx.items()},
@@ -65,26 +72,35 @@ class BuildpackEnv:
             dict.fromkeys(pfx, MASKED_PASSWORD),
             readable=True,
         )
-        for name, text in ((CERTIFICATES, value), (NEVER, ",".join(never))):
+        for name, text in ({CERTIFICATES: value} | others).items():
             if (length := len(f"{name}={text}") + 1) > LONGEST_VARIABLE:
                 raise ExportError(
                     f"{name} would have {count(length, 'byte')}, and Linux starts no app with a variable above "
                     f"{LONGEST_VARIABLE:,}; disable certificates or pins, or export settings and files."
                 )
-        readme = README.format(
-            never=f"{NEVER} names what is never sent a certificate." if never else f"Unset {NEVER} if it is set."
-        )
-        files = (
-            File(f"{CERTIFICATES}.json", f"{value}\n".encode()),
-            File("environment.env", as_env(value, never).encode()),
-            File("README.txt", readme.encode(), secret=False),
-        )
-        preview = {
-            f"{CERTIFICATES}.json": f"{masked}\n",
-            "environment.env": as_env(masked, never),
-            "README.txt": readme,
-        }
-        return Bundle(files, preview)
+        unset = [name for name in (AUTHORITIES, NEVER) if name not in others]
+        readme = README.format(unset=f"Unset {' and '.join(unset)} if set: nothing stands for them here." if unset else "")
+        texts = as_texts(value, others, unset)
+        shown = as_texts(masked, others, unset)
+        files = [File(path, text.encode()) for path, text in texts.items()]
+        files.append(File("README.txt", readme.encode(), secret=False))
+        return Bundle(tuple(files), {**shown, "README.txt": readme})
+
+
+def as_texts(certificates: str, others: Mapping[str, str], unset: Sequence[str]) -> dict[str, str]:
+    """The same variables for a program, for Compose and shells, as a JSON object, and as commands of the cf CLI.
+
+    No value has a quotation mark of its own (`as_json`), so each stands between single ones.
+    """
+    variables = {CERTIFICATES: certificates, **others}
+    lines = [f"cf set-env \"$APP\" {name} '{value}'" for name, value in variables.items()]
+    lines += [f'cf unset-env "$APP" {name}' for name in unset]
+    return {
+        f"{CERTIFICATES}.json": f"{certificates}\n",
+        "environment.env": "".join(f"{name}='{value}'\n" for name, value in variables.items()),
+        "variables.json": json.dumps(variables, indent=2, ensure_ascii=False) + "\n",
+        "cf-set-env.sh": "\n".join(["set -eu", *lines, ""]),
+    }
 
 
 def as_json(content: Content, pfx: Mapping[str, str], passwords: Mapping[str, str], *, readable: bool = False) -> str:
@@ -106,10 +122,3 @@ def as_json(content: Content, pfx: Mapping[str, str], passwords: Mapping[str, st
         return text
     simple = {'\\"': "\\u0022", "\\\\": "\\u005c", "'": "\\u0027"}
     return re.sub(r"""\\["\\]|'""", lambda found: simple[found[0]], text)
-
-
-def as_env(certificates: str, never: list[str]) -> str:
-    """One `NAME='value'` a line."""
-    lines = [f"{CERTIFICATES}='{certificates}'"]
-    lines += [f"{NEVER}='{','.join(never)}'"] if never else []
-    return "\n".join(lines) + "\n"

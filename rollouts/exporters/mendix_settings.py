@@ -1,20 +1,19 @@
-"""`mendix-settings`: PFX files and the four runtime settings, as one pastes them in Studio Pro's Custom tab.
+"""`mendix-settings`: PFX files and the runtime settings, as one pastes them in Studio Pro's Custom tab.
 
 Follows mendix/docs, refguide/runtime/custom-settings/_index.md and
 deployment/mendix-cloud-deploy/certificates/use-a-client-certificate.md; parsed by the sandbox's app, not yet run
-against a Mendix runtime.
+against a Mendix runtime. The files themselves are opened in OpenJDK.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from certificates.content import Bundle, Content, File, WrittenPfx
-from certificates.targets import IDENTIFIER
-from rollouts.exporters import MASKED_PASSWORD, ExportError, count
+from rollouts.exporters import MASKED_PASSWORD, count, pem
+from rollouts.exporters.folders import Folder, authority_name, base_folder, pfx_name
+from rollouts.exporters.mendix import settings as mendix_settings
 
 README = """\
 Client certificates for a Mendix app
@@ -26,19 +25,10 @@ Client certificates for a Mendix app
 
 Then stop the app and start it; the settings are read at its start.
 custom-settings.json holds the same values for programs.
+
+“Never send a certificate” is said twice: by an empty path in ClientCertificateUsages, and, for hosts and
+services, in NoClientCertificateUsages, which the documents of Mendix 9 and newer name.
 """
-
-
-@dataclass(frozen=True)
-class Folder:
-    """The absolute folder on the app's machine that the settings point into."""
-
-    path: str
-    separator: str
-
-    def join(self, relative: str) -> str:
-        """The absolute path of a file of the bundle, in the spelling of the app's machine."""
-        return self.path.rstrip(self.separator) + self.separator + relative.replace("/", self.separator)
 
 
 class MendixSettings:
@@ -46,89 +36,49 @@ class MendixSettings:
 
     kind = "mendix-settings"
     title = "Mendix settings and files"
-    description = "PFX files and the four custom settings, for Studio Pro or a server that you run yourself."
+    description = "PFX files and the custom settings, for Studio Pro or a server that you run yourself."
+    dialect = "mendix"
+    needs_folder = True
+    one_password = False
 
-    def export(self, content: Content, pfx: Mapping[str, WrittenPfx]) -> Bundle:
-        """Writes `certificates/<NN>-<slug>.pfx`, `custom-settings.json`, `custom-settings.txt` and `README.txt`.
+    def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
+        """Writes `certificates/<slug>.pfx`, `authorities/ca-<fingerprint>.pem`, `custom-settings.json`,
+        `custom-settings.txt` and `README.txt`.
 
         Raises ExportError for a base folder that the settings cannot carry.
         """
         folder = base_folder(content.base_folder)
-        names = [file_name(position, slot.slug) for position, slot in enumerate(content.slots, start=1)]
-        paths = {slot.slug: folder.join(name) for slot, name in zip(content.slots, names, strict=True)}
         written = [pfx[slot.slug] for slot in content.slots]
-        values = settings(content, paths, [one.password for one in written])
-        masked = settings(content, paths, [MASKED_PASSWORD for _ in written])
-        readme = README.format(folder=folder.path)
-        files = [File(name, one.pfx) for name, one in zip(names, written, strict=True)]
+        values = settings(content, folder, [one.password for one in written])
+        masked = settings(content, folder, [MASKED_PASSWORD for _ in written])
+        texts = {authority_name(one): pem(authorities[one]) for one in content.authorities}
+        texts["README.txt"] = README.format(folder=folder.path)
+        files = [File(pfx_name(slot.slug), pfx[slot.slug].pfx) for slot in content.slots]
         files += [
             File("custom-settings.json", as_json(values).encode()),
             File("custom-settings.txt", as_text(values).encode()),
-            File("README.txt", readme.encode(), secret=False),
+            *(File(path, text.encode(), secret=False) for path, text in texts.items()),
         ]
-        preview = {name: f"PKCS #12, {count(len(one.pfx), 'byte')}" for name, one in zip(names, written, strict=True)}
-        preview |= {
-            "custom-settings.json": as_json(masked),
-            "custom-settings.txt": as_text(masked),
-            "README.txt": readme,
+        preview = {
+            pfx_name(slot.slug): f"PKCS #12, {count(len(pfx[slot.slug].pfx), 'byte')}" for slot in content.slots
         }
+        preview |= {"custom-settings.json": as_json(masked), "custom-settings.txt": as_text(masked), **texts}
         return Bundle(tuple(files), preview)
 
 
-def settings(content: Content, paths: Mapping[str, str], passwords: Sequence[str]) -> dict[str, str]:
-    """The four settings by name, each as the text of the Custom tab.
-
-    *Never send* is said twice, because the documents leave open which runtime obeys which: an empty path in
-    ClientCertificateUsages ("use no client certificate even when the server accepts one") needs no newer setting, and
-    NoClientCertificateUsages, in the documents of 9, is the one made for it. They cannot contradict one another.
-    The latter is documented for hosts and services, so an identifier has the empty path alone.
+def settings(content: Content, folder: Folder, passwords: Sequence[str]) -> dict[str, str]:
+    """The settings by name, each as the text of the Custom tab.
 
     The lists are joined by "," alone, since it is not documented that blanks are trimmed.
     """
-    pins = sorted(content.pins, key=lambda pin: pin.key)
-    usages = {pin.key: "" if pin.slug is None else paths[pin.slug] for pin in pins}
-    return {
-        "ClientCertificates": ",".join(paths[slot.slug] for slot in content.slots),
-        "ClientCertificatePasswords": ",".join(passwords),
-        # Backslashes single above and doubled here: that is what JSON does to them.
-        "ClientCertificateUsages": json.dumps(usages, ensure_ascii=False),
-        "NoClientCertificateUsages": ",".join(pin.key for pin in pins if pin.slug is None and pin.kind != IDENTIFIER),
-    }
-
-
-def base_folder(text: str) -> Folder:
-    """The folder of the app's machine: Windows by a drive letter or a backslash, otherwise POSIX.
-
-    Raises ExportError where it is missing, relative, or has characters that the settings cannot carry.
-    """
-    if not text:
-        raise ExportError(
-            "The settings need the folder in which the app finds its files; "
-            "enter it under Settings, like /srv/app/certificates or D:\\App\\Certificates."
-        )
-    if "," in text:
-        raise ExportError("The runtime separates paths by commas, so the base folder cannot contain one; rename it.")
-    if not text.isprintable() or text != text.strip():
-        raise ExportError("The base folder has line breaks, invisible characters or blanks around it; type it again.")
-    if re.match(r"[A-Za-z]:", text) or "\\" in text:
-        path = text.replace("/", "\\")
-        if not re.match(r"[A-Za-z]:\\|\\\\[^\\]+\\[^\\]", path):
-            raise ExportError("The base folder is relative; enter it with its drive, like D:\\App\\Certificates.")
-        if re.search(r'[<>:"|?*]', re.sub(r"^[A-Za-z]:", "", path)):
-            raise ExportError('Windows allows none of < > : " | ? * in a folder; correct the base folder.')
-        return Folder(path.rstrip("\\") if len(path) > 3 else path, "\\")
-    if not text.startswith("/"):
-        raise ExportError("The base folder is relative; enter it from the root, like /srv/app/certificates.")
-    return Folder(text.rstrip("/") or "/", "/")
-
-
-def file_name(position: int, slug: str) -> str:
-    """`certificates/01-partner-a.pfx`. The position keeps it unique, so a strange slug may lose its strange letters.
-
-    Commas end a path in the runtime's lists, separators leave the folder, and a JVM in the C locale opens no other
-    name than ASCII.
-    """
-    return f"certificates/{position:02d}-{re.sub(r'[^A-Za-z0-9._-]', '_', slug)[:100]}.pfx"
+    found = {}
+    for name, value in mendix_settings(content, folder).named(list(passwords)).items():
+        if isinstance(value, dict):
+            # Backslashes single above and doubled here: that is what JSON does to them.
+            found[name] = json.dumps(value, ensure_ascii=False)
+        else:
+            found[name] = ",".join(value) if isinstance(value, list) else str(value)
+    return found
 
 
 def as_json(values: Mapping[str, str]) -> str:

@@ -741,7 +741,7 @@ def test_the_editor_interprets_while_typing_and_says_what_is_exported(signed_in,
     assert "Host api.example.com. Scheme and path removed; this runtime matches the host only." in shown
     assert "Now: it falls under any other server, which" in shown
     assert "After the next apply: api.example.com is sent Bank payments ." in shown
-    assert '{"api.example.com": "certificates/01-bank-payments.pfx"}' in shown
+    assert '{"api.example.com": "certificates/bank-payments.pfx"}' in shown
 
 
 def test_the_editor_says_what_is_wrong_and_which_pin_is_in_the_way(signed_in, at, add_certificate, pin):

@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -21,88 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certificates.content import Bundle, Content, PinnedTarget, Slot, WrittenPfx
-from certificates.selection import select
+from certificates.dialects import dialect_of, inexpressible
+from certificates.selection import Selector, select
 from certificates.targets import TargetError, interpret
 from rollouts.exporters import EXPORTERS, Exporter, ExportError, export, exporter
 from sandbox import mendix
+from tests.contracts.readers import READERS, Runtime
+from tests.contracts.written import seen_as, trusted, written
 
 pytestmark = pytest.mark.contract
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What a runtime knows after it has read a bundle: its certificates in order, and a path or "" for each key."""
-
-    certificates: tuple[tuple[str, bytes, str], ...]
-    usages: dict[str, str]
-    never: frozenset[str]
-
-    def presents(self, key: str) -> bytes | str:
-        """The PFX for a key, or `never`, `any`, `none`: the rules of mendix/docs, use-a-client-certificate.md."""
-        if key in self.never or self.usages.get(key) == "":
-            return "never"
-        by_path = {path: pfx for path, pfx, _ in self.certificates}
-        if key in self.usages:
-            return by_path[self.usages[key]]
-        return "any" if by_path else "none"
-
-
-def from_settings(settings: dict[str, Any], read: Callable[[str], bytes]) -> Runtime:
-    """mendix/docs, refguide/runtime/custom-settings: comma lists in the same order; usages in braces."""
-    paths = settings["ClientCertificates"].split(",") if settings["ClientCertificates"] else []
-    passwords = settings["ClientCertificatePasswords"].split(",") if settings["ClientCertificatePasswords"] else []
-    usages = settings["ClientCertificateUsages"]
-    usages = json.loads(usages) if isinstance(usages, str) else usages
-    assert {path for path in usages.values() if path} <= set(paths), "every path must be in ClientCertificates"
-    never = settings.get("NoClientCertificateUsages", "")
-    certificates = tuple((path, read(path), password) for path, password in zip(paths, passwords, strict=True))
-    return Runtime(certificates, usages, frozenset(never.split(",") if never else ()))
-
-
-def read_mendix_settings(bundle: Bundle, content: Content) -> Runtime:
-    """As pasted from custom-settings.json in Studio Pro's Custom tab, with the files in the base folder."""
-    files = {file.path: file.content for file in bundle.files}
-    settings = json.loads(files["custom-settings.json"])
-    assert all(isinstance(value, str) for value in settings.values())
-    windows = "\\" in content.base_folder or content.base_folder[1:2] == ":"
-    paths = PureWindowsPath if windows else PurePosixPath
-    return from_settings(settings, lambda path: files[paths(path).relative_to(paths(content.base_folder)).as_posix()])
-
-
-def read_buildpack_env(bundle: Bundle, content: Content) -> Runtime:
-    """mendix/cf-mendix-buildpack v5.0.31: README "Client Certificates", buildpack/core/security.py and runtime.py.
-
-    Each PFX becomes .local/client_certificate.<n>.crt; of two equal pins the last one wins; MXRUNTIME_ replaces a key.
-    """
-    files = {file.path: file.content.decode("ascii") for file in bundle.files}
-    variables = {}
-    for line in files["environment.env"].splitlines():
-        name, _, value = line.partition("=")
-        assert value[0] == value[-1] == "'"
-        assert "'" not in value[1:-1]
-        variables[name] = value[1:-1]
-    assert json.loads(files["CLIENT_CERTIFICATES.json"]) == json.loads(variables["CLIENT_CERTIFICATES"])
-    written: dict[str, bytes] = {}
-    passwords, usages = [], {}
-    for number, entry in enumerate(json.loads(variables["CLIENT_CERTIFICATES"])):
-        path = f"/home/vcap/app/.local/client_certificate.{number}.crt"
-        written[path] = base64.b64decode(entry["pfx"], validate=True)
-        passwords.append(entry["password"])
-        assert isinstance(entry["pin_to"], list)
-        usages.update(dict.fromkeys(entry["pin_to"], path))
-    settings = {
-        "ClientCertificates": ",".join(written),
-        "ClientCertificatePasswords": ",".join(passwords),
-        "ClientCertificateUsages": usages,
-        "NoClientCertificateUsages": variables.get("MXRUNTIME_NoClientCertificateUsages", ""),
-    }
-    return from_settings(settings, written.__getitem__)
-
-
-READERS: dict[str, Callable[[Bundle, Content], Runtime]] = {
-    "mendix-settings": read_mendix_settings,
-    "buildpack-env": read_buildpack_env,
-}
 
 every_exporter = pytest.mark.parametrize("kind", EXPORTERS)
 
@@ -116,32 +42,46 @@ PINS = (
 )
 CONTENT = Content("mendix", "10.12.3", "modern", "/srv/app", SLOTS, PINS)
 NOTHING = Content("mendix", "10.12.3", "modern", "/srv/app")
-
-
-def written(content: Content) -> dict[str, WrittenPfx]:
-    """A stand-in for each PFX: exporters do not open them."""
-    return {
-        slot.slug: WrittenPfx(b"\x30\x82 key of %d " % number * 40, f"Password{number:03}x")
-        for number, slot in enumerate(content.slots)
-    }
+# What may break out of its place in JSON, YAML, HOCON, a shell, properties, nginx or a list.
+HOSTILE = (
+    ["'", '"', "\\", "\\'", '\\"', "$(id)", "${A}", "${?HOME}", "%PATH%", "{}", "𝔘", "\\u0041", "a=b #c", "# a"]
+    + [": {}", "{a: b}", "- x", "? y", "!!python/object", "&a", "*a", "| |", "> >", "yes", "null", "~", "0x1F", "1e3"]
+    + ["a:b", "=x", "!x", "a//b", "[x]", "`id`", "«ü»", "שלום", "\u05d0\u05d1 x", "😀", "y" * 200, "\\" * 200, "𝔘" * 200]
+)
 
 
 def exported(kind: str, content: Content) -> tuple[Bundle, Runtime]:
-    bundle = export(kind, content, written(content))
-    return bundle, READERS[kind](bundle, content)
+    bundle = export(kind, content, written(content, kind), trusted())
+    return bundle, READERS[kind](bundle, content.base_folder)
+
+
+def as_it_can(kind: str, content: Content) -> Content:
+    """The content without the pins that the reader of this form cannot be told; nothing else is left out."""
+    told = {pin.key for pin, _why in inexpressible(content, exporter(kind).dialect)}
+    return dataclasses.replace(content, pins=tuple(pin for pin in content.pins if pin.key not in told))
 
 
 def assert_it_says_the_content(kind: str, content: Content, *more_keys: str) -> None:
-    """Every slot once and in order, and for each key the same answer as `selection.select`."""
+    """Every slot once and in order, for each key the same answer as `selection.select`, and every authority."""
+    content = as_it_can(kind, content)
     _, runtime = exported(kind, content)
-    pfx = written(content)
-    assert [(found, password) for _, found, password in runtime.certificates] == [
-        (pfx[slot.slug].pfx, pfx[slot.slug].password) for slot in content.slots
-    ]
+    files = written(content, kind)
+    found = [(file, password) for _, file, password in runtime.certificates]
+    listed = [seen_as(kind, files[slot.slug]) for slot in content.slots]
+    there = dialect_of(exporter(kind).dialect)
+    assert found == listed if there.order_matters else sorted(found) == sorted(listed)
+    selector = Selector(dataclasses.replace(content, runtime=there.kind))
     for key in (*(pin.key for pin in content.pins), *more_keys):
-        selection = select(content, key)
-        expected = selection.rule if selection.slug is None else pfx[selection.slug].pfx
+        selection = selector.select(key)
+        expected = selection.rule if selection.slug is None else seen_as(kind, files[selection.slug])[0]
         assert runtime.presents(key) == expected, key
+    assert sorted(runtime.authorities) == sorted(trusted()[one] for one in content.authorities)
+
+
+def mine(kind: str) -> Content:
+    """CONTENT, with an authority where it can be told one, and without the pins that it cannot be told."""
+    authorities = tuple(trusted()) if dialect_of(exporter(kind).dialect).authorities else ()
+    return as_it_can(kind, dataclasses.replace(CONTENT, authorities=authorities))
 
 
 def test_every_exporter_has_its_published_reader() -> None:
@@ -154,24 +94,32 @@ def test_it_introduces_itself_to_the_page(kind: str) -> None:
     assert found.kind == kind
     assert found.title
     assert found.description.endswith(".")
+    assert dialect_of(found.dialect).kind == found.dialect
 
 
 @every_exporter
 def test_the_files_say_what_selection_says(kind: str) -> None:
-    assert_it_says_the_content(kind, CONTENT, "other.example.com", "", "API.EXAMPLE.COM")
+    assert_it_says_the_content(kind, mine(kind), "other.example.com", "", "API.EXAMPLE.COM")
 
 
 @every_exporter
-def test_a_hundred_and_one_certificates_keep_their_order(kind: str) -> None:
-    slots = tuple(Slot(f"s-{number}", "0" * 64) for number in range(101, 0, -1))
-    assert_it_says_the_content(kind, dataclasses.replace(CONTENT, slots=slots, pins=()), "x.example")
+@pytest.mark.parametrize("number", [1, 2, 200])
+def test_any_number_of_certificates_keeps_its_order(kind: str, number: int) -> None:
+    slots = tuple(Slot(f"s-{n}", "0" * 64) for n in range(number, 0, -1))
+    pins = tuple(PinnedTarget("host", f"h{n}.example", f"s-{n}") for n in range(1, number + 1))
+    content = dataclasses.replace(CONTENT, slots=slots, pins=pins)
+    if (kind, number) == ("buildpack-env", 200):
+        with pytest.raises(ExportError, match="Linux starts no app with a variable above 131,072"):
+            exported(kind, content)
+    else:
+        assert_it_says_the_content(kind, content, "x.example")
 
 
 @every_exporter
 def test_nothing_to_send_is_exported_as_nothing(kind: str) -> None:
     bundle, runtime = exported(kind, NOTHING)
     assert (runtime.certificates, runtime.usages, runtime.never) == ((), {}, frozenset())
-    assert not [file.path for file in bundle.files if file.path.endswith(".pfx")]
+    assert not [file.path for file in bundle.files if file.path.endswith((".pfx", ".p12", ".pem"))]
 
 
 @every_exporter
@@ -181,40 +129,64 @@ def test_never_send_is_exported_even_without_certificates(kind: str) -> None:
 
 
 @every_exporter
+@pytest.mark.parametrize("profile", ["", "modern", "openssl11", "java8"])
+def test_each_profile_is_exported(kind: str, profile: str) -> None:
+    assert_it_says_the_content(kind, dataclasses.replace(CONTENT, profile=profile))
+
+
+@every_exporter
 def test_the_same_content_gives_the_same_bytes(kind: str) -> None:
-    shuffled = dataclasses.replace(CONTENT, pins=CONTENT.pins[::-1])
-    reversed_pfx = dict(reversed(written(CONTENT).items()))
-    first, second = export(kind, CONTENT, written(CONTENT)), export(kind, shuffled, reversed_pfx)
+    # A truststore is salted by the library; its certificates are public.
+    content = dataclasses.replace(mine(kind), authorities=()) if kind == "java-keystore" else mine(kind)
+    shuffled = dataclasses.replace(content, pins=content.pins[::-1])
+    reversed_pfx = dict(reversed(written(content, kind).items()))
+    first, second = (
+        export(kind, content, written(content, kind), trusted()),
+        export(kind, shuffled, reversed_pfx, trusted()),
+    )
     assert first.files == second.files
     assert first.preview == second.preview
     assert first.digest == second.digest
 
 
+def secrets_of(one: WrittenPfx) -> list[bytes]:
+    """The password, the PFX and the key, as they are and in base64, of which a part is enough."""
+    assert one.identity is not None
+    found = [one.password.encode(), base64.b64encode(one.password.encode())]
+    for secret in (one.pfx, one.identity.key):
+        found += [secret[20:60], base64.b64encode(secret)[30:60]]
+    return found
+
+
 @every_exporter
 def test_no_secret_is_in_the_preview_and_every_file_has_one(kind: str) -> None:
-    bundle = export(kind, CONTENT, written(CONTENT))
-    shown = "\n".join(bundle.preview.values()) + repr(bundle)
-    for one in written(CONTENT).values():
-        assert one.password not in shown
-        assert base64.b64encode(one.pfx).decode()[:12] not in shown
-        assert "key of" not in shown
+    bundle = export(kind, mine(kind), written(CONTENT, kind), trusted())
+    shown = ("\n".join(bundle.preview.values()) + repr(bundle)).encode()
+    for one in written(CONTENT, kind).values():
+        assert not [secret for secret in secrets_of(one) if secret in shown]
     assert set(bundle.preview) == {file.path for file in bundle.files}
-    assert "••••••" in shown
-    assert f"{len(written(CONTENT)['bank'].pfx):,} bytes" in shown
+    assert "••••••".encode() in shown
+
+
+@every_exporter
+def test_the_preview_that_opens_no_key_is_that_of_the_export(kind: str) -> None:
+    """The page shows it; only the sizes of files that are not written yet differ."""
+    slots = tuple(Slot(f"s-{n}", "0" * 64, ("1" * 64,) * (n % 3)) for n in range(3))
+    content = dataclasses.replace(CONTENT, slots=slots, pins=())
+    unwritten = {slot.slug: WrittenPfx(b"\0" * len(written(content, kind)[slot.slug].pfx), "masked") for slot in slots}
+    assert export(kind, content, unwritten).preview == export(kind, content, written(content, kind)).preview
 
 
 @every_exporter
 def test_a_file_with_a_secret_is_marked(kind: str) -> None:
-    for file in export(kind, CONTENT, written(CONTENT)).files:
-        holds = any(
-            one.password.encode() in file.content or one.pfx in file.content for one in written(CONTENT).values()
-        )
+    for file in export(kind, mine(kind), written(CONTENT, kind), trusted()).files:
+        holds = any(secret in file.content for one in written(CONTENT, kind).values() for secret in secrets_of(one))
         assert file.secret or not holds, file.path
 
 
 @every_exporter
 def test_the_paths_are_relative_and_stay_inside(kind: str) -> None:
-    hostile = ("../../etc/passwd", "a/b", "a\\b", "c:d", "ünï", "a,b", "x'y\"z", "..", "-", "𝔘" * 200)
+    hostile = ("../../etc/passwd", "a/b", "a\\b", "c:d", "ünï", "a,b", "x'y\"z", "..", "-", "𝔘" * 200, "a_b", "a-b", "A-b")
     slots = tuple(Slot(slug, "0" * 64) for slug in hostile)
     pins = tuple(PinnedTarget("host", f"h{number}.example", slug) for number, slug in enumerate(hostile))
     content = dataclasses.replace(CONTENT, slots=slots, pins=pins)
@@ -235,13 +207,23 @@ def test_the_paths_are_relative_and_stay_inside(kind: str) -> None:
     keys=st.sets(
         st.one_of(
             st.text(min_size=1, max_size=30),
-            st.text(alphabet="aä\\\"'${}`%u0 ", min_size=1, max_size=20),
-            st.sampled_from(["'", '"', "\\", "\\'", '\\"', "$(id)", "${A}", "%PATH%", "{}", "𝔘", "\\u0041", "a=b #c"]),
+            st.text(alphabet="aä\\\"'${}`%u0:#= ", min_size=1, max_size=20),
+            st.sampled_from(HOSTILE),
         ),
         max_size=6,
     )
 )
 def test_strange_identifiers_come_back_unharmed(kind: str, keys: set[str]) -> None:
+    assert_it_says_the_content(kind, with_identifiers(keys))
+
+
+@every_exporter
+def test_hostile_identifiers_come_back_unharmed(kind: str) -> None:
+    assert_it_says_the_content(kind, with_identifiers(HOSTILE))
+
+
+def with_identifiers(keys: Any) -> Content:
+    """CONTENT with every one of them that is an identifier pinned."""
     pins = []
     for key in keys:
         try:
@@ -249,7 +231,7 @@ def test_strange_identifiers_come_back_unharmed(kind: str, keys: set[str]) -> No
         except TargetError:
             continue
         pins.append(PinnedTarget("identifier", target.key, "bank"))
-    assert_it_says_the_content(kind, dataclasses.replace(CONTENT, pins=tuple({pin.key: pin for pin in pins}.values())))
+    return dataclasses.replace(CONTENT, pins=tuple({pin.key: pin for pin in pins}.values()))
 
 
 @every_exporter
@@ -257,41 +239,55 @@ def test_strange_identifiers_come_back_unharmed(kind: str, keys: set[str]) -> No
     ("change", "part"),
     [
         ({"runtime": "abacus"}, "abacus"),
-        ({"pins": (PinnedTarget("identifier", "a,b", "bank"),)}, "comma"),
+        ({"pins": (PinnedTarget("identifier", "a,b", "bank"),)}, "comma|kind"),
         ({"pins": (PinnedTarget("identifier", "a\nb", "bank"),)}, "invisible"),
         ({"pins": (PinnedTarget("host", "*.example", "bank"),)}, "wildcards"),
         ({"pins": (PinnedTarget("host", "a.example", "gone"),)}, "not enabled here"),
         ({"pins": (PINS[0], dataclasses.replace(PINS[0], slug="bank"))}, "2 times"),
         ({"slots": (*SLOTS, SLOTS[0])}, "2 times"),
-        ({"authorities": ("0" * 64,)}, "authorities"),
+        ({"authorities": ("0" * 64,)}, "authorit"),
     ],
 )
 def test_what_cannot_be_expressed_is_refused_in_one_sentence(kind: str, change: dict[str, Any], part: str) -> None:
-    content = dataclasses.replace(CONTENT, **change)
+    content = dataclasses.replace(as_it_can(kind, CONTENT), **change)
     with pytest.raises(ExportError, match=part) as refused:
-        export(kind, content, written(content))
+        export(kind, content, written(content, kind))
     assert str(refused.value).endswith(".")
+
+
+@every_exporter
+def test_what_its_reader_cannot_be_told_is_refused(kind: str) -> None:
+    """One pin at a time: either it comes back, or the refusal names it."""
+    for pin in (*PINS, PinnedTarget("identifier", "MY_S3", None)):
+        content = dataclasses.replace(CONTENT, pins=(pin,))
+        if as_it_can(kind, content).pins:
+            assert_it_says_the_content(kind, content)
+        else:
+            with pytest.raises(ExportError, match=r"cannot be told|only") as refused:
+                export(kind, content, written(content, kind))
+            assert "kind" in str(refused.value) or pin.key in str(refused.value)
 
 
 @every_exporter
 @pytest.mark.parametrize("password", ["", "a,b", " a", "pässword", "a\nb", "a'b"])
 def test_a_password_that_a_list_cannot_carry_is_refused_and_not_repeated(kind: str, password: str) -> None:
-    pfx = written(CONTENT) | {"bank": WrittenPfx(b"pfx", password)}
+    pfx = written(CONTENT, kind) | {"bank": WrittenPfx(b"pfx", password)}
     with pytest.raises(ExportError, match="export password of bank is not made of ASCII letters") as refused:
-        export(kind, CONTENT, pfx)
+        export(kind, as_it_can(kind, CONTENT), pfx)
     assert str(refused.value) == ("The export password of bank is not made of ASCII letters and digits; export again.")
 
 
 @every_exporter
 def test_the_written_files_must_be_those_of_the_slots(kind: str) -> None:
-    pfx = written(CONTENT)
+    content = as_it_can(kind, CONTENT)
+    pfx = dict(written(content, kind))
     with pytest.raises(ExportError, match="extra is not part"):
-        export(kind, CONTENT, pfx | {"extra": WrittenPfx(b"pfx", "abc")})
+        export(kind, content, pfx | {"extra": WrittenPfx(b"pfx", "abc")})
     with pytest.raises(ExportError, match="bank is empty"):
-        export(kind, CONTENT, pfx | {"bank": WrittenPfx(b"", "abc")})
+        export(kind, content, pfx | {"bank": WrittenPfx(b"", "abc")})
     del pfx["bank"]
     with pytest.raises(ExportError, match="bank was not opened"):
-        export(kind, CONTENT, pfx)
+        export(kind, content, pfx)
 
 
 def test_an_unknown_kind_is_refused() -> None:
@@ -304,7 +300,7 @@ def test_an_unknown_kind_is_refused() -> None:
 
 def settings_of(folder: str, content: Content = CONTENT) -> dict[str, str]:
     content = dataclasses.replace(content, base_folder=folder)
-    files = {file.path: file.content for file in export("mendix-settings", content, written(content)).files}
+    files = {file.path: file.content for file in export("mendix-settings", content, written(content, "mendix-settings")).files}
     values: dict[str, str] = json.loads(files["custom-settings.json"])
     return values
 
@@ -323,11 +319,12 @@ def test_mendix_settings_are_those_of_the_documents_example() -> None:
         ),
     )
     assert settings_of("D:\\App", content) == {
-        "ClientCertificates": r"D:\App\certificates\01-mx1.pfx,D:\App\certificates\02-mx2.pfx",
+        "CACertificates": "",
+        "ClientCertificates": r"D:\App\certificates\mx1.pfx,D:\App\certificates\mx2.pfx",
         "ClientCertificatePasswords": "Password000x,Password001x",
         "ClientCertificateUsages": (
-            r'{"Module.WebService1": "D:\\App\\certificates\\01-mx1.pfx", "Module.WebService2": "", '
-            r'"www.server-to-contact.com": "D:\\App\\certificates\\02-mx2.pfx"}'
+            r'{"Module.WebService1": "D:\\App\\certificates\\mx1.pfx", "Module.WebService2": "", '
+            r'"www.server-to-contact.com": "D:\\App\\certificates\\mx2.pfx"}'
         ),
         "NoClientCertificateUsages": "Module.WebService2",
     }
@@ -335,6 +332,7 @@ def test_mendix_settings_are_those_of_the_documents_example() -> None:
 
 def test_mendix_settings_for_no_certificates_are_empty_texts_and_braces() -> None:
     assert settings_of("/srv", NOTHING) == {
+        "CACertificates": "",
         "ClientCertificates": "",
         "ClientCertificatePasswords": "",
         "ClientCertificateUsages": "{}",
@@ -344,10 +342,11 @@ def test_mendix_settings_for_no_certificates_are_empty_texts_and_braces() -> Non
 
 def test_the_text_for_people_holds_the_same_values() -> None:
     content = dataclasses.replace(CONTENT, base_folder="D:\\App")
-    bundle = export("mendix-settings", content, written(content))
+    bundle = export("mendix-settings", content, written(content, "mendix-settings"))
     files = {file.path: file.content.decode() for file in bundle.files if not file.path.endswith(".pfx")}
     blocks = dict(block.split("\n", 1) for block in files["custom-settings.txt"].strip().split("\n\n"))
-    assert blocks == json.loads(files["custom-settings.json"])
+    values = {name: "" if value == "(leave empty)" else value for name, value in blocks.items()}
+    assert values == json.loads(files["custom-settings.json"])
     assert "D:\\App" in files["README.txt"]
 
 
@@ -365,22 +364,22 @@ def test_the_sandbox_presents_what_selection_says() -> None:
         selection = select(content, pin.key)
         choice = mendix.choose(settings, mendix.Target(pin.kind, pin.key))
         assert choice.rule == {"any": "default"}.get(selection.rule, selection.rule)
-        passwords = [written(content)[slug].password for slug in selection.candidates]
+        passwords = [written(content, "mendix-settings")[slug].password for slug in selection.candidates]
         assert [certificate.password for certificate in choice.offered] == passwords
 
 
 @pytest.mark.parametrize(
     ("folder", "first"),
     [
-        ("/srv/app", "/srv/app/certificates/01-partner-b.pfx"),
-        ("/srv/app/", "/srv/app/certificates/01-partner-b.pfx"),
-        ("/", "/certificates/01-partner-b.pfx"),
-        ("/srv/my app/ü", "/srv/my app/ü/certificates/01-partner-b.pfx"),
-        ("D:\\App", r"D:\App\certificates\01-partner-b.pfx"),
-        ("D:\\App\\", r"D:\App\certificates\01-partner-b.pfx"),
-        ("D:/App", r"D:\App\certificates\01-partner-b.pfx"),
-        ("D:\\", r"D:\certificates\01-partner-b.pfx"),
-        ("\\\\server\\share", r"\\server\share\certificates\01-partner-b.pfx"),
+        ("/srv/app", "/srv/app/certificates/partner-b.pfx"),
+        ("/srv/app/", "/srv/app/certificates/partner-b.pfx"),
+        ("/", "/certificates/partner-b.pfx"),
+        ("/srv/my app/ü", "/srv/my app/ü/certificates/partner-b.pfx"),
+        ("D:\\App", r"D:\App\certificates\partner-b.pfx"),
+        ("D:\\App\\", r"D:\App\certificates\partner-b.pfx"),
+        ("D:/App", r"D:\App\certificates\partner-b.pfx"),
+        ("D:\\", r"D:\certificates\partner-b.pfx"),
+        ("\\\\server\\share", r"\\server\share\certificates\partner-b.pfx"),
     ],
 )
 def test_the_folder_decides_how_paths_are_spelled(folder: str, first: str) -> None:
@@ -449,7 +448,7 @@ def test_the_buildpack_is_never_given_an_empty_text() -> None:
 def test_a_real_shell_reads_the_variables_unharmed(tmp_path: Path) -> None:
     identifier = 'it\'s a "key" \\ $(id) ${HOME} `x` ü 𝔘 \\u0041'
     content = dataclasses.replace(CONTENT, pins=(*PINS, PinnedTarget("identifier", identifier, "bank")))
-    for file in export("buildpack-env", content, written(content)).files:
+    for file in export("buildpack-env", content, written(content, "buildpack-env")).files:
         (tmp_path / file.path).write_bytes(file.content)
     script = (
         'set -a; . ./environment.env; printf "%s\\0%s" "$CLIENT_CERTIFICATES" "$MXRUNTIME_NoClientCertificateUsages"'
@@ -462,15 +461,15 @@ def test_a_real_shell_reads_the_variables_unharmed(tmp_path: Path) -> None:
 
 
 def test_what_is_never_sent_one_is_in_no_pin_to() -> None:
-    bundle = export("buildpack-env", CONTENT, written(CONTENT))
+    bundle = export("buildpack-env", CONTENT, written(CONTENT, "buildpack-env"))
     entries = json.loads(bundle.files[0].content)
     assert [entry["pin_to"] for entry in entries] == [[], ["api.example.com"], ["Billing.PaymentService", "MY_S3"]]
 
 
 def test_the_buildpack_cannot_be_told_to_send_none_to_an_identifier() -> None:
     content = dataclasses.replace(CONTENT, pins=(PinnedTarget("identifier", "MY_S3", None),))
-    with pytest.raises(ExportError, match="hosts and services only"):
-        export("buildpack-env", content, written(content))
+    with pytest.raises(ExportError, match="services and hosts only"):
+        export("buildpack-env", content, written(content, "buildpack-env"))
 
 
 def test_a_variable_that_linux_would_not_start_an_app_with_is_refused() -> None:

@@ -93,7 +93,7 @@ def test_1_the_first_certificate_goes_from_a_download_to_the_partner(page: Page,
     page.goto("/apps/invoicing/acceptance/")
     expect(page.locator("#chips")).to_contain_text("Up to date")
     answered = call(product, f"host={BANK}")
-    assert answered["sent"]["file"].startswith("01-")
+    assert answered["sent"]["file"].startswith("bank-payments")
     assert answered["answer"]["caller"] == "CN=Bank payments,O=Sandbox Customer"
     saw = partner_saw(product, BANK)["certificate"]
     assert saw["subject"] == "CN=Bank payments,O=Sandbox Customer", "the partner's own record names the caller"
@@ -141,7 +141,7 @@ def test_4_never_send_and_services_and_the_default_rule(page: Page, product: Pro
     assert before["rule"] == "default", "not applied yet: nothing has changed for the app"
     apply(page, re.compile("Apply 2 changes and restart"), "Telemetry gets no certificate")
     assert call(product, f"host={OPEN}")["sent"] is None
-    assert call(product, "service=Billing.PaymentService")["sent"]["file"].startswith("01-")
+    assert call(product, "service=Billing.PaymentService")["sent"]["file"].startswith("bank-payments")
     assert partner_saw(product, OPEN)["certificate"] is None, "the partner saw none"
 
 

@@ -66,7 +66,7 @@ def test_an_export_into_a_folder_can_be_opened_with_what_it_says(environment, ad
     assert sorted(told["written"]) == sorted(str(p) for p in to.rglob("*") if p.is_file())
     assert {stat.S_IMODE(p.stat().st_mode) for p in to.rglob("*") if p.is_file()} == {0o600}
     settings = json.loads((to / "custom-settings.json").read_text())
-    pfx = (to / "certificates" / "01-bank-payments.pfx").read_bytes()
+    pfx = (to / "certificates" / "bank-payments.pfx").read_bytes()
     assert pkcs12.read(pfx, settings["ClientCertificatePasswords"]).key
     assert export(to)[0] == 1
 

@@ -606,7 +606,7 @@ def test_a_roll_back_needs_a_reason_and_leaves_the_changes_waiting(
 def test_the_preview_opens_no_key_and_shows_no_password(page, environment, add_certificate, owner):
     add_certificate()
     for query, words in (
-        ({"folder": "D:\\App\\Certificates"}, "D:\\App\\Certificates\\certificates\\01-bank-payments.pfx"),
+        ({"folder": "D:\\App\\Certificates"}, "D:\\App\\Certificates\\certificates\\bank-payments.pfx"),
         ({"exporter": "buildpack-env"}, "MII…"),
     ):
         said = page.get(environment.url("export"), query)
@@ -641,8 +641,8 @@ def test_a_download_is_a_zip_whose_files_open_with_their_new_passwords(page, env
     archive = zipfile.ZipFile(io.BytesIO(answer.content))
     assert archive.namelist() == sorted(archive.namelist())
     settings = json.loads(archive.read("custom-settings.json"))
-    assert settings["ClientCertificates"] == "/srv/app/certificates/01-bank-payments.pfx"
-    opened = pkcs12.read(archive.read("certificates/01-bank-payments.pfx"), settings["ClientCertificatePasswords"])
+    assert settings["ClientCertificates"] == "/srv/app/certificates/bank-payments.pfx"
+    opened = pkcs12.read(archive.read("certificates/bank-payments.pfx"), settings["ClientCertificatePasswords"])
     assert opened.certificate
     event = Event.objects.get(action="export.downloaded")
     assert "for the test server" in event.body

@@ -1,0 +1,67 @@
+"""`m2ee-yaml`: PFX files and a fragment for m2ee-tools, which merges several files of settings.
+
+Follows mendix/m2ee-tools, examples/full-documented-m2ee.yaml and src/m2ee/core.py: it joins the three lists by commas
+and passes everything else on, so NoClientCertificateUsages is one text. Parsed by PyYAML, which m2ee-tools uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import yaml
+
+from certificates.content import Bundle, Content, File, WrittenPfx
+from rollouts.exporters import MASKED_PASSWORD, count, pem
+from rollouts.exporters.folders import Folder, authority_name, base_folder, pfx_name
+from rollouts.exporters.mendix import settings
+
+NAME = "client-certificates.yaml"
+README = f"""\
+Client certificates for an app that m2ee-tools runs
+
+1. Put certificates/ and authorities/ in {{folder}},
+   readable by the app's account only: the files hold private keys, and {NAME} their passwords.
+2. Put {NAME} beside the app's m2ee.yaml and name both:
+   m2ee -c m2ee.yaml -c {NAME}
+   It is merged over the first: take these settings out of m2ee.yaml, or pins that you removed stay.
+3. m2ee stop, then m2ee start; the settings are read at the app's start.
+"""
+
+
+class M2eeYaml:
+    """PFX files and a fragment of m2ee.yaml."""
+
+    kind = "m2ee-yaml"
+    title = "m2ee-tools (YAML)"
+    description = "PFX files and a fragment of m2ee.yaml, for a server that m2ee-tools runs."
+    dialect = "mendix"
+    needs_folder = True
+    one_password = False
+
+    def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
+        """Writes `certificates/<slug>.pfx`, `authorities/ca-<fingerprint>.pem`, `client-certificates.yaml` and
+        `README.txt`. Raises ExportError for a base folder that the settings cannot carry."""
+        folder = base_folder(content.base_folder)
+        texts = {authority_name(one): pem(authorities[one]) for one in content.authorities}
+        texts["README.txt"] = README.format(folder=folder.path)
+        value = as_yaml(content, folder, [pfx[slot.slug].password for slot in content.slots])
+        files = [File(pfx_name(slot.slug), pfx[slot.slug].pfx) for slot in content.slots]
+        files.append(File(NAME, value.encode()))
+        files += [File(path, text.encode(), secret=False) for path, text in texts.items()]
+        preview = {
+            pfx_name(slot.slug): f"PKCS #12, {count(len(pfx[slot.slug].pfx), 'byte')}" for slot in content.slots
+        }
+        preview |= {NAME: as_yaml(content, folder, [MASKED_PASSWORD for _ in content.slots]), **texts}
+        return Bundle(tuple(files), preview)
+
+
+def as_yaml(content: Content, folder: Folder, passwords: Sequence[str]) -> str:
+    """The settings under `mxruntime`. Every text is quoted: YAML 1.1 has many that are no text without."""
+    return yaml.safe_dump(
+        {"mxruntime": settings(content, folder).named(list(passwords))},
+        default_style='"',
+        default_flow_style=False,
+        sort_keys=False,
+        allow_unicode=True,
+        width=1 << 20,
+    )

@@ -1,0 +1,73 @@
+"""`pad-hocon`: PFX files and `certs.conf` for Mendix's Portable App Distribution.
+
+Follows mendix/docs, deployment/general/pad/pad-reference.md (names and types) and the specification of HOCON
+(lightbend/config, HOCON.md: quoted strings are those of JSON; objects merge, unless null stands between them). Parsed
+by that library's own reader; not run in a runtime.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from certificates.content import Bundle, Content, File, WrittenPfx
+from rollouts.exporters import MASKED_PASSWORD, count, pem
+from rollouts.exporters.folders import Folder, authority_name, base_folder, pfx_name
+from rollouts.exporters.mendix import settings
+
+NAME = "certs.conf"
+README = f"""\
+Client certificates for a Portable App Distribution
+
+1. Put certificates/ and authorities/ in {{folder}},
+   readable by the app's account only: the files hold private keys, and {NAME} their passwords.
+2. Name {NAME} last when you start the app: bin/start etc/Default {NAME}
+   The last file that names a setting counts.
+3. Stop the app, or its container, and start it; the settings are read at its start.
+"""
+
+
+class PadHocon:
+    """PFX files and a configuration in HOCON."""
+
+    kind = "pad-hocon"
+    title = "Portable App Distribution (HOCON)"
+    description = "PFX files and certs.conf, for an app that is started by bin/start."
+    dialect = "mendix"
+    needs_folder = True
+    one_password = False
+
+    def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
+        """Writes `certificates/<slug>.pfx`, `authorities/ca-<fingerprint>.pem`, `certs.conf` and `README.txt`.
+        Raises ExportError for a base folder that the settings cannot carry."""
+        folder = base_folder(content.base_folder)
+        texts = {authority_name(one): pem(authorities[one]) for one in content.authorities}
+        texts["README.txt"] = README.format(folder=folder.path)
+        value = as_hocon(content, folder, [pfx[slot.slug].password for slot in content.slots])
+        files = [File(pfx_name(slot.slug), pfx[slot.slug].pfx) for slot in content.slots]
+        files.append(File(NAME, value.encode()))
+        files += [File(path, text.encode(), secret=False) for path, text in texts.items()]
+        preview = {
+            pfx_name(slot.slug): f"PKCS #12, {count(len(pfx[slot.slug].pfx), 'byte')}" for slot in content.slots
+        }
+        preview |= {NAME: as_hocon(content, folder, [MASKED_PASSWORD for _ in content.slots]), **texts}
+        return Bundle(tuple(files), preview)
+
+
+def as_hocon(content: Content, folder: Folder, passwords: Sequence[str]) -> str:
+    """`runtime.params { … }`: lists as one text with commas, usages as an object with quoted keys (a dot in a bare key
+    would nest). The null before it keeps out what an earlier file says."""
+    lines = ["runtime.params {"]
+    for name, value in settings(content, folder).named(list(passwords)).items():
+        if isinstance(value, dict):
+            entries = [f"    {quoted(key)} : {quoted(path)}" for key, path in value.items()]
+            lines.append(f"  {name} = null")
+            lines.append("\n".join([f"  {name} = {{", *entries, "  }"]) if entries else f"  {name} = {{}}")
+        else:
+            lines.append(f"  {name} = {quoted(','.join(value) if isinstance(value, list) else str(value))}")
+    return "\n".join([*lines, "}", ""])
+
+
+def quoted(text: str) -> str:
+    """A quoted string of HOCON, which is one of JSON: nothing is substituted in it."""
+    return json.dumps(text, ensure_ascii=False)
