@@ -1,4 +1,4 @@
-"""What an environment should run now, read from its rows: two queries, for one environment or for a page of them.
+"""What an environment should run now, read from its rows: three queries, for one environment or for a page of them.
 
 This is the truth, and takes as long as there are certificates. Pages that only count read what was worked out from it
 before (rollouts.comparisons); every table that is read here counts its writes (certificates.serials).
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from certificates.content import Content, PinnedTarget, Slot
-from certificates.models import ClientCertificate, Pin
+from certificates.models import ClientCertificate, Pin, TrustedAuthority
 from environments.models import Environment
 
 
@@ -37,6 +37,10 @@ def contents(environments: Iterable[Environment]) -> dict[UUID, Content]:
     for environment, kind, key, certificate in listed.values_list("environment", "kind", "key", "certificate"):
         if certificate is None or certificate in slugs:
             pins[environment].append(PinnedTarget(kind, key, slugs.get(certificate)))
+    trusted: dict[UUID, list[str]] = defaultdict(list)
+    authorities = TrustedAuthority.objects.filter(environment__in=environments, removed_at=None).order_by("sha256")
+    for environment, sha256 in authorities.values_list("environment", "sha256"):
+        trusted[environment].append(sha256)
     return {
         e.pk: Content(
             runtime=e.runtime,
@@ -45,6 +49,15 @@ def contents(environments: Iterable[Environment]) -> dict[UUID, Content]:
             base_folder=e.base_folder,
             slots=tuple(slots[e.pk]),
             pins=tuple(sorted(pins[e.pk], key=lambda p: p.key)),
+            authorities=tuple(trusted[e.pk]),
         )
         for e in environments
     }
+
+
+def authorities(environment: Environment, content: Content) -> dict[str, bytes]:
+    """The DER of the trusted authorities of a content, by fingerprint: also of those that were removed since."""
+    if not content.authorities:
+        return {}
+    rows = TrustedAuthority.objects.filter(environment=environment, sha256__in=content.authorities).order_by()
+    return {sha256: bytes(certificate) for sha256, certificate in rows.values_list("sha256", "certificate")}

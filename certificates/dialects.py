@@ -214,7 +214,9 @@ JAVA = Dialect(
     notes=("Java itself knows no pins: the app has to read targets.properties and choose the alias.",),
 )
 
-DIALECTS: dict[str, Dialect] = {dialect.kind: dialect for dialect in (MENDIX, BUILDPACK, OPERATOR, NGINX, KUBERNETES, JAVA)}
+DIALECTS: dict[str, Dialect] = {
+    dialect.kind: dialect for dialect in (MENDIX, BUILDPACK, OPERATOR, NGINX, KUBERNETES, JAVA)
+}
 
 
 def dialect_of(kind: str) -> Dialect:

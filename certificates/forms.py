@@ -12,7 +12,7 @@ from certificates.actions.batches import MAX_IN_A_BATCH
 from certificates.actions.slots import DESCRIPTION
 from certificates.dialects import dialect_of
 from certificates.intake import MAX_FILES, MAX_PASSWORDS, Upload
-from certificates.models import ClientCertificate, Draft, PublicAuthority, Version
+from certificates.models import ClientCertificate, Draft, PublicAuthority, TrustedAuthority, Version
 from certificates.outline import MAX_FILE, too_large
 from certificates.targets import WORDS
 from environments.forms import SharedForm
@@ -109,6 +109,55 @@ class UploadForm(forms.Form):
             else:
                 values["file"] = [Upload(_now("pasted text"), values["text"].encode("utf-8", "replace"))]
         return values
+
+
+class TrustForm(forms.Form):
+    """Certificates of authorities, as a file or as text. Read first, and shown; then added by a button of its own."""
+
+    file = FilesField(
+        label=_("File"),
+        required=False,
+        help_text=_("The authority's certificate, in PEM or DER; a PEM file may hold several. At most 1 MiB."),
+    )
+    text = AsTyped(
+        label=_("Text"),
+        required=False,
+        widget=forms.Textarea(
+            attrs={"rows": 6, "class": "mono", "autocomplete": "off", "spellcheck": "false", "placeholder": PEM}
+        ),
+    )
+    confirmed = forms.BooleanField(label=_("I have read this and want to trust it all the same"), required=False)
+
+    def clean_file(self) -> list[Upload]:
+        files: list[UploadedFile] = self.cleaned_data["file"]
+        if (size := sum(file.size or 0 for file in files)) > MAX_FILE:
+            raise forms.ValidationError(str(too_large(size)))
+        return [Upload(file.name or "", file.read()) for file in files]
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or self.cleaned_data
+        if "file" in values and not values["file"]:
+            if not values.get("text", "").strip():
+                self.add_error("file", _now("Choose the authority's certificate, or paste it."))
+            else:
+                values["file"] = [Upload(_now("pasted text"), values["text"].encode("utf-8", "replace"))]
+        return values
+
+    def adds(self, found: list[TrustedAuthority]) -> bool:
+        """Whether it was asked to add them, and everything that has to be confirmed was."""
+        if "add" not in self.data:
+            return False
+        if any(one.warnings for one in found) and not self.cleaned_data["confirmed"]:
+            self.add_error("confirmed", _now("Read the warnings and confirm them; nothing was added."))
+            return False
+        return True
+
+    def again(self, text: str) -> TrustForm:
+        """The form with what was read as text, and with what was wrong."""
+        form = TrustForm({**{name: self.data.get(name, "") for name in ("confirmed",)}, "text": text})
+        form.full_clean()
+        form._errors = self.errors  # type: ignore[attr-defined]
+        return form
 
 
 class BatchForm(forms.Form):

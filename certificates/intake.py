@@ -90,6 +90,14 @@ def read(files: Sequence[Upload], passwords: Sequence[str] = ("",), *, track: bo
     return Reading(tuple((one.identity, remarks_on(opened, one)) for one in found))
 
 
+def public_part(files: Sequence[Upload]) -> tuple[tuple[bytes, ...], bool]:
+    """The certificates that stand open in these files, as DER, each once, in their order; and whether there is, or may
+    be, a private key beside them. Raises Refusal."""
+    parts = _parts(files)
+    keys = bool(parts.keys or parts.closed_keys or parts.pfx)
+    return tuple(dict.fromkeys(bag.certificate for bag in parts.certificates)), keys
+
+
 def open_with(file: bytes, passwords: Sequence[str]) -> Opened:
     """A PKCS #12 file with the first password that opens it, and its keys with any of them. Raises Refusal."""
 

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from certificates.actions import warnings_of
-from certificates.models import ClientCertificate, Pin, Version
+from certificates.models import ClientCertificate, Pin, TrustedAuthority, Version
 from environments.models import Environment
 
 T = TypeVar("T")
@@ -199,6 +199,20 @@ def status_of(certificate: ClientCertificate, *, pinned: bool, now: datetime | N
     if validity == "expiring":
         return Status(_("Expiring"), "warn", "clock")
     return Status(_("OK"), "good", "check") if pinned else Status(_("Not pinned"), "plain", "circle")
+
+
+def status_of_authority(authority: TrustedAuthority, now: datetime | None = None) -> Status:
+    """The worst of validity and warnings; otherwise OK."""
+    match authority.status(now):
+        case "expired":
+            return Status(_("Expired"), "bad", "alert")
+        case "not-yet-valid":
+            return Status(_("Not yet valid"), "bad", "alert")
+        case validity:
+            if authority.warnings:
+                return Status(_("Has warnings"), "warn", "alert")
+            soon = validity == "expiring"
+            return Status(_("Expiring"), "warn", "clock") if soon else Status(_("OK"), "good", "check")
 
 
 def certificates_of(environment: Environment, text: str, number: int) -> Sheet[Row]:

@@ -213,6 +213,67 @@ class Pin(models.Model):
         return self.key
 
 
+class TrustedAuthority(models.Model):
+    """A certificate that an environment's app trusts when a server shows it, or one that it signed, beside those that
+    it trusts anyway. Public: nothing of it is sealed. A removed one is kept for the revisions that have it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="authorities")
+    name = models.CharField(max_length=200)
+    certificate = models.BinaryField()  # DER
+    subject = models.TextField()
+    issuer = models.TextField()
+    issuer_common_name = models.CharField(max_length=200, blank=True)
+    serial = models.CharField(max_length=60)
+    not_before = models.DateTimeField()
+    not_after = models.DateTimeField()
+    sha1 = models.CharField(max_length=40)
+    sha256 = models.CharField(max_length=64)
+    key_kind = models.CharField(max_length=40)
+    key_bits = models.PositiveIntegerField()
+    signature = models.CharField(max_length=60)
+    self_signed = models.BooleanField()
+    # [{code, sentence}] that do not depend on the day
+    warnings = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.CharField(max_length=200)
+    removed_at = models.DateTimeField(null=True, blank=True)
+    removed_by = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = [Lower("name"), "sha256"]
+        verbose_name = _("trusted authority")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "sha256"], name="one_trusted_authority_per_certificate_in_an_environment"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return self.environment.url("trusted", self.pk)
+
+    @property
+    def names(self) -> list[str]:
+        return []
+
+    usages = names
+
+    @property
+    def lifetime(self) -> timedelta:
+        return self.not_after - self.not_before
+
+    def left(self, now: datetime | None = None) -> timedelta:
+        """Time until it expires; negative afterwards."""
+        return self.not_after - (now or timezone.now())
+
+    def status(self, now: datetime | None = None) -> str:
+        """As that of a version."""
+        return status_at(now or timezone.now(), self.not_before, self.not_after)
+
+
 class Draft(models.Model):
     """A file between upload and confirmation: sealed, short-lived, single use, bound to person and environment.
 

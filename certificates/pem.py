@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import textwrap
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -39,6 +40,12 @@ class Block:
     label: str
     content: bytes = field(repr=False)
     encryption: str = ""
+
+
+def armoured(der: bytes, label: str = "CERTIFICATE") -> str:
+    """RFC 7468: base64 in lines of 64 characters between two lines that name what it is."""
+    lines = textwrap.wrap(base64.b64encode(der).decode("ascii"), 64)
+    return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""))
 
 
 def text_of(file: bytes) -> str | None:

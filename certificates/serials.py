@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from certificates.models import ClientCertificate, Pin, Serial, Version
+from certificates.models import ClientCertificate, Pin, Serial, TrustedAuthority, Version
 from environments.models import Environment
 
 # Part of the triggers' names: another number where what they do changes, so that the next migrate replaces them.
@@ -25,6 +25,7 @@ EVENTS = ("INSERT", "UPDATE", "DELETE")
 TABLES = {
     ClientCertificate._meta.db_table: "environment_id",
     Pin._meta.db_table: "environment_id",
+    TrustedAuthority._meta.db_table: "environment_id",
     Environment._meta.db_table: "id",
     Version._meta.db_table: "",
 }

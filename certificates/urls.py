@@ -1,6 +1,6 @@
 from django.urls import path
 
-from certificates.views import batches, certificate, network, pins, uploads
+from certificates.views import batches, certificate, network, pins, trusted, uploads
 
 urlpatterns = [
     path("", network.network, name="network"),
@@ -20,4 +20,7 @@ urlpatterns = [
     path("pins/interpret/", pins.pin_interpret, name="pin-interpret"),
     path("pins/<uuid:pk>/", pins.pin_edit, name="pin-edit"),
     path("pins/<uuid:pk>/remove/", pins.pin_remove, name="pin-remove"),
+    path("authorities/new/", trusted.trusted_new, name="trusted-new"),
+    path("authorities/<uuid:pk>/", trusted.trusted, name="trusted"),
+    path("authorities/<uuid:pk>/remove/", trusted.trusted_remove, name="trusted-remove"),
 ]

@@ -69,6 +69,8 @@ ACTIONS: dict[str, tuple[Words, Words]] = {
     "rollout.requested": (_("Rollout asked for"), _("asked for a rollout")),
     "rollout.rolled-back": (_("Rolled back"), _("brought back what ran before revision {revision}")),
     "rollout.verified": (_("Rollout verified"), _("verified that revision {revision} runs")),
+    "trust.added": (_("Trusted authority added"), _("added the trusted authority {subject}")),
+    "trust.removed": (_("Trusted authority removed"), _("removed the trusted authority {subject}")),
 }
 
 LABELS: dict[str, Words] = {action: label for action, (label, _sentence) in ACTIONS.items()}

@@ -452,7 +452,12 @@ def export_to_download(
     content = replace(current.content(environment), base_folder=base_folder.strip())
     try:
         bundle = unseal.export(
-            content, wanted_versions(environment), exporter=exporter, reason=f"export {exporter}: {reason}", by=by
+            content,
+            wanted_versions(environment),
+            exporter=exporter,
+            trusted=current.authorities(environment, content),
+            reason=f"export {exporter}: {reason}",
+            by=by,
         )
     except exporters.ExportError as error:
         raise Refused(str(error), field="base_folder") from None

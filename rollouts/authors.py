@@ -27,6 +27,8 @@ ABOUT = {
     "pin.added": ("pin", "target"),
     "pin.changed": ("pin", "target"),
     "pin.removed": ("pin", "target"),
+    "trust.added": ("authority", "sha256"),
+    "trust.removed": ("authority", "sha256"),
 }
 # Taking one of these in or out also moves the others.
 REORDERS = ("certificate.removed", "certificate.disabled", "certificate.enabled")

@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from certificates import current
 from certificates.content import Content
-from certificates.models import ClientCertificate, Comparison, Serial, expiring_from, status_at
+from certificates.models import ClientCertificate, Comparison, Serial, TrustedAuthority, expiring_from, status_at
 from environments.models import Environment
 from rollouts.changes import Change, changes, nothing
 from rollouts.differences import left_out
@@ -142,7 +142,7 @@ def _count(
             statuses=Counter(status_at(now, life.not_before, life.not_after) for life in lives[pk]),
             counted_at=now,
             holds_until=min(moments, default=None),
-            next_to_expire_id=min(lives[pk], key=lambda life: life.not_after).version if lives[pk] else None,
+            next_to_expire_id=_next_to_expire(lives[pk]),
         )
         counted.append(comparison)
     return counted
@@ -153,9 +153,15 @@ def mark_of(change: Change, out: set[tuple[str, str]]) -> str:
     return "out" if change.mark == "gone" and (change.what, change.key) in out else change.mark
 
 
+def _next_to_expire(lives: list[_Life]) -> UUID | None:
+    """Of the versions; authorities are counted and not named."""
+    versions = [life for life in lives if life.version is not None]
+    return min(versions, key=lambda life: life.not_after).version if versions else None
+
+
 @dataclass(frozen=True)
 class _Life:
-    version: UUID
+    version: UUID | None
     not_before: datetime
     not_after: datetime
 
@@ -166,11 +172,14 @@ class _Life:
 
 
 def _lives(environments: list[Environment]) -> dict[UUID, list[_Life]]:
-    """The versions in use of the enabled certificates of each."""
+    """The versions in use of the enabled certificates of each, and its trusted authorities."""
     found: dict[UUID, list[_Life]] = defaultdict(list)
     enabled = ClientCertificate.objects.filter(
         environment__in=environments, enabled=True, removed_at=None, in_use__isnull=False
     ).order_by()
     for row in enabled.values_list("environment", "in_use", "in_use__not_before", "in_use__not_after"):
         found[row[0]].append(_Life(*row[1:]))
+    trusted = TrustedAuthority.objects.filter(environment__in=environments, removed_at=None).order_by()
+    for environment, not_before, not_after in trusted.values_list("environment", "not_before", "not_after"):
+        found[environment].append(_Life(None, not_before, not_after))
     return found

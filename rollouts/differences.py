@@ -10,7 +10,7 @@ from uuid import UUID
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from certificates.models import ClientCertificate, Version
+from certificates.models import ClientCertificate, TrustedAuthority, Version
 from certificates.targets import WORDS
 from environments.models import Environment
 from rollouts.authors import Author, of_change
@@ -91,7 +91,7 @@ def left_out(environments: Iterable[Environment]) -> dict[UUID, set[tuple[str, s
 
 
 def _names(environment: Environment, found: Iterable[Change]) -> dict[str, str]:
-    """The names, by slug, of the certificates that these changes speak of."""
+    """The names of what these changes speak of: of certificates by slug, of trusted authorities by fingerprint."""
     slugs: set[str] = set()
     for change in found:
         match change.what:
@@ -102,7 +102,11 @@ def _names(environment: Environment, found: Iterable[Change]) -> dict[str, str]:
             case "order":
                 slugs |= {slug for side in _moved(change) for slug in side}
     listed = ClientCertificate.objects.filter(environment=environment, slug__in=slugs)
-    return dict(listed.order_by().values_list("slug", "name"))
+    called = dict(listed.order_by().values_list("slug", "name"))
+    if prints := {change.key for change in found if change.what == "authority"}:
+        trusted = TrustedAuthority.objects.filter(environment=environment, sha256__in=prints)
+        called |= dict(trusted.order_by().values_list("sha256", "name"))
+    return called
 
 
 def _moved(change: Change) -> tuple[list[str], list[str]]:
@@ -144,8 +148,11 @@ def _line(
             before, after = (Side(text or _("not set"), quiet=not text) for text in (change.before, change.after))
             return Line(change, str(SETTING_WORDS.get(change.key, change.key)), "", before, after, author)
         case _:
-            before, after = (Side(text or _("not there"), quiet=not text) for text in (change.before, change.after))
-            return Line(change, _("Trusted authority"), "", before, after, author)
+            before, after = (
+                Side(_("trusted") if text else _("not trusted"), quiet=not text, note=short_print(text or ""))
+                for text in (change.before, change.after)
+            )
+            return Line(change, names.get(change.key, change.key[:16]), _("trusted authority"), before, after, author)
 
 
 def sent(slug: str | None, names: Mapping[str, str]) -> Side:
@@ -153,6 +160,11 @@ def sent(slug: str | None, names: Mapping[str, str]) -> Side:
     if slug is None:
         return Side(_("any certificate that the server accepts"), quiet=True)
     return Side(names.get(slug, slug)) if slug else Side(_("never a certificate"))
+
+
+def short_print(sha256: str) -> str:
+    """The beginning of a fingerprint: `0F1E2D3C…`; nothing for none."""
+    return f"SHA-256 {sha256[:8].upper()}…" if sha256 else ""
 
 
 def _compared(change: Change, old: Version | None, new: Version | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from certificates.content import Bundle, Content, WrittenPfx
@@ -24,11 +25,12 @@ class Preview:
     digest: str
 
 
-def preview(content: Content, *, exporter: str, base_folder: str) -> Preview:
-    """The files of an export with every secret masked. Raises exporters.ExportError as the export itself would."""
+def preview(content: Content, *, exporter: str, base_folder: str, trusted: Mapping[str, bytes]) -> Preview:
+    """The files of an export with every secret masked; `trusted` has the authorities by fingerprint. Raises
+    exporters.ExportError as the export itself would."""
     content = replace(content, base_folder=base_folder.strip())
-    bundle = exporters.export(exporter, content, {slot.slug: NOT_WRITTEN for slot in content.slots})
-    binaries = tuple(file.path for file in bundle.files if file.path.endswith(".pfx"))
+    bundle = exporters.export(exporter, content, {slot.slug: NOT_WRITTEN for slot in content.slots}, trusted)
+    binaries = tuple(file.path for file in bundle.files if file.path.endswith((".pfx", ".p12")))
     texts = tuple(
         (path, text.replace(f" {ITS_SIZE}", "")) for path, text in bundle.preview.items() if path not in binaries
     )

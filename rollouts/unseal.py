@@ -16,7 +16,7 @@ from django.db import transaction
 
 from audit import trail
 from certificates import content as contents
-from certificates import identities, pkcs12
+from certificates import current, identities, pkcs12
 from certificates.content import Content, File, WrittenPfx
 from certificates.models import Version
 from environments.models import Environment
@@ -106,7 +106,7 @@ def write_bundle(
 ) -> Bundle:
     """Writes and seals the bundle of a revision, or, without one, the bundle of this content with nothing in it."""
     if revision is None:
-        content, versions, reason = replace(content, slots=(), pins=()), {}, "nothing to go back to"
+        content, versions, reason = replace(content, slots=(), pins=(), authorities=()), {}, "nothing to go back to"
     else:
         versions = {
             e.slug: e.version
@@ -115,7 +115,8 @@ def write_bundle(
             )
         }
         reason = f"revision {revision.number}"
-    bundle = export(content, versions, exporter=exporter, reason=reason, by=by)
+    trusted = current.authorities(environment, content)
+    bundle = export(content, versions, exporter=exporter, trusted=trusted, reason=reason, by=by)
     sealed = safe.put(pack(bundle), environment_id=environment.pk, field="bundle")
     try:
         with transaction.atomic():

@@ -29,6 +29,7 @@ from certificates.actions.slots import (
     unsaved_version,
     use_version,
 )
+from certificates.actions.trust import distrust, read_authorities, trust
 
 __all__ = [
     "add",
@@ -40,6 +41,7 @@ __all__ = [
     "choose_in_draft",
     "describe",
     "disable",
+    "distrust",
     "drop_draft",
     "edit",
     "enable",
@@ -49,6 +51,7 @@ __all__ = [
     "move",
     "open_draft",
     "pin",
+    "read_authorities",
     "read_batch",
     "read_draft",
     "read_target",
@@ -61,6 +64,7 @@ __all__ = [
     "restore",
     "save_authority",
     "tidy_drafts",
+    "trust",
     "unpin",
     "unsaved_version",
     "use_version",

@@ -20,7 +20,7 @@ from certificates.content import Content
 from certificates.facts import facts, warnings
 from certificates.identities import Identity, pack
 from certificates.known_issuers import remember
-from certificates.models import ClientCertificate, Pin, Version
+from certificates.models import ClientCertificate, Pin, TrustedAuthority, Version
 from certificates.remarks import Remark
 from environments.actions import take_turns
 from environments.meanwhile import insist_on
@@ -362,7 +362,8 @@ def remove(*, certificate: ClientCertificate, by: Any) -> None:
 
 @transaction.atomic
 def restore(*, environment: Environment, content: Content, versions: Mapping[str, Version], by: Any) -> None:
-    """Puts certificates, pins and runtime settings back to a revision's content; `versions` is by slug.
+    """Puts certificates, pins, trusted authorities and runtime settings back to a revision's content; `versions` is by
+    slug.
 
     Nothing is lost: a certificate that the content does not know stays on the list, disabled.
     """
@@ -402,6 +403,12 @@ def restore(*, environment: Environment, content: Content, versions: Mapping[str
             certificate=by_slug[target.slug] if target.slug else None,
             created_by=called(by),
         )
+    for authority in TrustedAuthority.objects.filter(environment=environment):
+        if (authority.sha256 in content.authorities) == (authority.removed_at is None):
+            continue
+        back = authority.removed_at is not None
+        authority.removed_at, authority.removed_by = (None, "") if back else (timezone.now(), called(by))
+        authority.save(update_fields=["removed_at", "removed_by"])
     for column in ("runtime", "runtime_version", "profile", "base_folder"):
         setattr(environment, column, getattr(content, column))
     environment.save(update_fields=["runtime", "runtime_version", "profile", "base_folder"])

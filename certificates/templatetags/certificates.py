@@ -14,7 +14,7 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from certificates import listing, rows
-from certificates.models import Version
+from certificates.models import TrustedAuthority, Version
 
 register = template.Library()
 
@@ -63,6 +63,11 @@ def certificate_chain(version: Version) -> dict[str, Any]:
         added = link.get("completed", False)
         links.append(Link(common_name(link["subject"]), role, expiry, link["sha256"], added))
     return {"links": links, "missing": common_name(version.missing_issuer)}
+
+
+@register.simple_tag
+def authority_status(authority: TrustedAuthority) -> listing.Status:
+    return listing.status_of_authority(authority)
 
 
 @register.inclusion_tag("certificates/copied.html")

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from certificates import actions, listing
-from certificates.models import ClientCertificate
+from certificates.models import ClientCertificate, TrustedAuthority
 from certificates.views.fetching import get_certificate, page
 from environments.access import Right, get_environment, sentence_for, visible_environments
 from environments.models import Environment
@@ -33,11 +33,20 @@ def network(request: HttpRequest, app: str, env: str) -> HttpResponse:
         certificates=certificates,
         rows=certificates.items,
         q=query,
+        authorities=authorities_of(environment),
         pins=listing.pins_of(environment, query, listing.page_number(request.GET.get("pins", ""))),
         may_change=may_change,
         orders=may_change and not query and certificates.total > 1,
         who_may="" if may_change else sentence_for(Right.CERTIFICATES, environment),
     )
+
+
+def authorities_of(environment: Environment) -> list[TrustedAuthority]:
+    """The trusted authorities, by name; without their certificates, which the list does not show."""
+    listed = list(environment.authorities.filter(removed_at=None).defer("certificate"))
+    for authority in listed:
+        authority.environment = environment
+    return listed
 
 
 @require_safe

@@ -5,20 +5,15 @@ Pure: no database, no clock, no network. A new one is a file and a line in EXPOR
 
 from __future__ import annotations
 
-import base64
-import textwrap
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from typing import Protocol
 
-from certificates.content import Bundle, Content, WrittenPfx
+from certificates.content import Bundle, Content, PinnedTarget, WrittenPfx
 from certificates.dialects import problems
 
 MASKED_PASSWORD = "••••••"  # noqa: S105 - this is what is shown instead of one
-
-# How sure it is that the runtime takes it (docs/exports.md): run with it, parsed by the format's own reader, or neither.
-RUN, PARSED, FOLLOWED = "run", "parsed", "followed"
 
 
 class ExportError(Exception):
@@ -38,6 +33,9 @@ class Exporter(Protocol):
     dialect: str
     needs_folder: bool
     one_password: bool
+
+    def spelled(self, pin: PinnedTarget, folder: str) -> str:
+        """How one pin is written in this form, for a page; `folder` may be empty or wrong."""
 
     def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
         """Writes the files. `pfx` holds one written PFX for each slot's slug, `authorities` the DER of each trusted
@@ -65,6 +63,14 @@ def exporter(kind: str) -> Exporter:
         raise ExportError(f"No export “{kind}” is installed; choose another one under Settings.") from None
     found: Exporter = getattr(import_module(module), name)()
     return found
+
+
+def usual(runtime: str) -> Exporter:
+    """The first export for this kind of runtime (`Content.runtime`). Raises ExportError where there is none."""
+    for kind in EXPORTERS:
+        if (found := exporter(kind)).dialect == runtime:
+            return found
+    raise ExportError(f"No export for “{runtime}” is installed; choose another runtime under Settings.")
 
 
 def obstacles(kind: str, content: Content) -> tuple[str, ...]:
@@ -106,9 +112,3 @@ def export(
 def count(number: int, noun: str) -> str:
     """`1 byte`, `3,412 bytes`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def pem(der: bytes, label: str = "CERTIFICATE") -> str:
-    """RFC 7468: base64 in lines of 64 characters between two lines that name what it is."""
-    lines = textwrap.wrap(base64.b64encode(der).decode("ascii"), 64)
-    return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""))

@@ -11,8 +11,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from certificates.content import Bundle, Content, File, WrittenPfx
-from rollouts.exporters import MASKED_PASSWORD, ExportError, count, pem
+from certificates.content import Bundle, Content, File, PinnedTarget, WrittenPfx
+from certificates.pem import armoured as pem
+from rollouts.exporters import MASKED_PASSWORD, ExportError, count
 from rollouts.exporters.mendix import never
 
 # execve(2): one string of the environment, with its name and the final NUL, has at most 32 pages of 4 KiB on Linux.
@@ -48,12 +49,17 @@ class BuildpackEnv:
     needs_folder = False
     one_password = False
 
+    def spelled(self, pin: PinnedTarget, folder: str) -> str:
+        if pin.slug is None:
+            return f"{NEVER}={pin.key}"
+        return json.dumps({"pin_to": [pin.key]}, ensure_ascii=False)
+
     def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
         """Writes `CLIENT_CERTIFICATES.json`, `environment.env`, `variables.json`, `cf-set-env.sh` and `README.txt`.
 
         *Never send* cannot be said in `pin_to`, so it goes to NoClientCertificateUsages, which is documented for hosts
-        and services. Authorities are base64 of PEM, as the buildpack's README allows: no line breaks. Raises ExportError
-        for more than a variable holds.
+        and services. Authorities are base64 of PEM, as the buildpack's README allows: no line breaks. Raises
+        ExportError for more than a variable holds.
         """
         others = {}
         if content.authorities:
@@ -79,7 +85,9 @@ class BuildpackEnv:
                     f"{LONGEST_VARIABLE:,}; disable certificates or pins, or export settings and files."
                 )
         unset = [name for name in (AUTHORITIES, NEVER) if name not in others]
-        readme = README.format(unset=f"Unset {' and '.join(unset)} if set: nothing stands for them here." if unset else "")
+        readme = README.format(
+            unset=f"Unset {' and '.join(unset)} if set: nothing stands for them here." if unset else ""
+        )
         texts = as_texts(value, others, unset)
         shown = as_texts(masked, others, unset)
         files = [File(path, text.encode()) for path, text in texts.items()]

@@ -71,6 +71,15 @@ def authority_name(sha256: str) -> str:
     return f"authorities/ca-{sha256[:16]}.pem"
 
 
+def shown_path(slug: str | None, folder: str) -> str:
+    """The path of a slot's PFX for a page, whatever the folder is; "" for *never*."""
+    if slug is None:
+        return ""
+    separator = "\\" if "\\" in folder else "/"
+    name = pfx_name(slug).replace("/", separator)
+    return f"{folder.rstrip(separator)}{separator}{name}" if folder else name
+
+
 def pfx_paths(content: Content, folder: Folder) -> dict[str, str]:
     """The absolute path of each slot's PFX, by slug, in the order of the slots."""
     return {slot.slug: folder.join(pfx_name(slot.slug)) for slot in content.slots}

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs12 as library
 
 from certificates import pkcs12
-from certificates.content import Bundle, Content, File, WrittenPfx
+from certificates.content import Bundle, Content, File, PinnedTarget, WrittenPfx
 from rollouts.exporters import MASKED_PASSWORD, ExportError, count
 from rollouts.exporters.folders import Folder, base_folder, safe_name
 
@@ -43,6 +43,9 @@ class JavaKeystore:
     dialect = "java"
     needs_folder = True
     one_password = True
+
+    def spelled(self, pin: PinnedTarget, folder: str) -> str:
+        return as_properties({pin.key: safe_name(pin.slug) if pin.slug else ""}).strip()
 
     def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
         """Writes `keystore.p12` (where there are certificates), `truststore.p12` (where there are authorities),
@@ -98,7 +101,7 @@ def keystore(written: Sequence[WrittenPfx], password: str, profile: str) -> byte
 
 def system_properties(content: Content, folder: Folder, password: str) -> dict[str, str]:
     """JSSE's own names."""
-    found = {}
+    found: dict[str, str] = {}
     if content.slots:
         found |= {
             "javax.net.ssl.keyStore": folder.join(KEYSTORE),

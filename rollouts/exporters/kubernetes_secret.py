@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 
-from certificates.content import Bundle, Content, File, WrittenPfx
-from rollouts.exporters import MASKED_PASSWORD, ExportError, count, pem
+from certificates.content import Bundle, Content, File, PinnedTarget, WrittenPfx
+from certificates.pem import armoured as pem
+from rollouts.exporters import MASKED_PASSWORD, ExportError, count
 from rollouts.exporters.folders import safe_name
 
 ALL, EACH = "client-certificates.yaml", "client-certificates-tls.yaml"
@@ -45,6 +46,10 @@ class KubernetesSecret:
     dialect = "kubernetes"
     needs_folder = False
     one_password = False
+
+    def spelled(self, pin: PinnedTarget, folder: str) -> str:
+        value = {"kind": pin.kind, "certificate": None if pin.slug is None else safe_name(pin.slug)}
+        return json.dumps({pin.key: value}, ensure_ascii=False)
 
     def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
         """Writes `client-certificates.yaml`, `client-certificates-tls.yaml` and `README.txt`. Raises ExportError for
@@ -99,7 +104,7 @@ def secret(name: str, kind: str, data: Mapping[str, str]) -> dict[str, Any]:
 
 
 def secret_name(slug: str) -> str:
-    """`client-certificate-partner-a`: a subdomain of RFC 1123. What has to be changed for it is kept apart by a mark."""
+    """`client-certificate-partner-a`: a subdomain of RFC 1123. A strange slug is kept apart by a mark."""
     if re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,98}[a-z0-9])?", slug):
         return f"client-certificate-{slug}"
     mark = hashlib.sha256(slug.encode("utf-8", "surrogatepass")).hexdigest()[:8]

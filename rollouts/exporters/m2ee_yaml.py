@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-from certificates.content import Bundle, Content, File, WrittenPfx
-from rollouts.exporters import MASKED_PASSWORD, count, pem
-from rollouts.exporters.folders import Folder, authority_name, base_folder, pfx_name
+from certificates.content import Bundle, Content, File, PinnedTarget, WrittenPfx
+from certificates.pem import armoured as pem
+from rollouts.exporters import MASKED_PASSWORD, count
+from rollouts.exporters.folders import Folder, authority_name, base_folder, pfx_name, shown_path
 from rollouts.exporters.mendix import settings
 
 NAME = "client-certificates.yaml"
@@ -38,6 +39,11 @@ class M2eeYaml:
     needs_folder = True
     one_password = False
 
+    def spelled(self, pin: PinnedTarget, folder: str) -> str:
+        return yaml.safe_dump(
+            {pin.key: shown_path(pin.slug, folder)}, default_style='"', allow_unicode=True, width=1 << 20
+        ).strip()
+
     def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
         """Writes `certificates/<slug>.pfx`, `authorities/ca-<fingerprint>.pem`, `client-certificates.yaml` and
         `README.txt`. Raises ExportError for a base folder that the settings cannot carry."""
@@ -48,9 +54,7 @@ class M2eeYaml:
         files = [File(pfx_name(slot.slug), pfx[slot.slug].pfx) for slot in content.slots]
         files.append(File(NAME, value.encode()))
         files += [File(path, text.encode(), secret=False) for path, text in texts.items()]
-        preview = {
-            pfx_name(slot.slug): f"PKCS #12, {count(len(pfx[slot.slug].pfx), 'byte')}" for slot in content.slots
-        }
+        preview = {pfx_name(slot.slug): f"PKCS #12, {count(len(pfx[slot.slug].pfx), 'byte')}" for slot in content.slots}
         preview |= {NAME: as_yaml(content, folder, [MASKED_PASSWORD for _ in content.slots]), **texts}
         return Bundle(tuple(files), preview)
 

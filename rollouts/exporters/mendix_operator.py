@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from certificates.content import Bundle, Content, File, WrittenPfx
+from certificates.content import Bundle, Content, File, PinnedTarget, WrittenPfx
 from rollouts.exporters import MASKED_PASSWORD, count
 from rollouts.exporters.mendix import never
 
@@ -44,6 +44,11 @@ class MendixOperator:
     dialect = "mendix-operator"
     needs_folder = False
     one_password = False
+
+    def spelled(self, pin: PinnedTarget, folder: str) -> str:
+        if pin.slug is None:
+            return json.dumps({"NoClientCertificateUsages": pin.key}, ensure_ascii=False)
+        return f"pinTo: {json.dumps([pin.key], ensure_ascii=False)}"
 
     def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
         """Writes `mendixapp-patch.yaml` and `README.txt`."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from certificates.content import Bundle, Content, File, WrittenPfx
-from rollouts.exporters import MASKED_PASSWORD, count, pem
-from rollouts.exporters.folders import Folder, authority_name, base_folder, pfx_name
+from certificates.content import Bundle, Content, File, PinnedTarget, WrittenPfx
+from certificates.pem import armoured as pem
+from rollouts.exporters import MASKED_PASSWORD, count
+from rollouts.exporters.folders import Folder, authority_name, base_folder, pfx_name, shown_path
 from rollouts.exporters.mendix import settings as mendix_settings
 
 README = """\
@@ -41,6 +42,9 @@ class MendixSettings:
     needs_folder = True
     one_password = False
 
+    def spelled(self, pin: PinnedTarget, folder: str) -> str:
+        return json.dumps({pin.key: shown_path(pin.slug, folder)}, ensure_ascii=False)
+
     def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
         """Writes `certificates/<slug>.pfx`, `authorities/ca-<fingerprint>.pem`, `custom-settings.json`,
         `custom-settings.txt` and `README.txt`.
@@ -59,9 +63,7 @@ class MendixSettings:
             File("custom-settings.txt", as_text(values).encode()),
             *(File(path, text.encode(), secret=False) for path, text in texts.items()),
         ]
-        preview = {
-            pfx_name(slot.slug): f"PKCS #12, {count(len(pfx[slot.slug].pfx), 'byte')}" for slot in content.slots
-        }
+        preview = {pfx_name(slot.slug): f"PKCS #12, {count(len(pfx[slot.slug].pfx), 'byte')}" for slot in content.slots}
         preview |= {"custom-settings.json": as_json(masked), "custom-settings.txt": as_text(masked), **texts}
         return Bundle(tuple(files), preview)
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from certificates.content import Bundle, Content, File, WrittenPfx
-from rollouts.exporters import MASKED_PASSWORD, count, pem
-from rollouts.exporters.folders import Folder, authority_name, base_folder, pfx_name
+from certificates.content import Bundle, Content, File, PinnedTarget, WrittenPfx
+from certificates.pem import armoured as pem
+from rollouts.exporters import MASKED_PASSWORD, count
+from rollouts.exporters.folders import Folder, authority_name, base_folder, pfx_name, shown_path
 from rollouts.exporters.mendix import settings
 
 NAME = "certs.conf"
@@ -37,6 +38,9 @@ class PadHocon:
     needs_folder = True
     one_password = False
 
+    def spelled(self, pin: PinnedTarget, folder: str) -> str:
+        return f"{quoted(pin.key)} : {quoted(shown_path(pin.slug, folder))}"
+
     def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
         """Writes `certificates/<slug>.pfx`, `authorities/ca-<fingerprint>.pem`, `certs.conf` and `README.txt`.
         Raises ExportError for a base folder that the settings cannot carry."""
@@ -47,9 +51,7 @@ class PadHocon:
         files = [File(pfx_name(slot.slug), pfx[slot.slug].pfx) for slot in content.slots]
         files.append(File(NAME, value.encode()))
         files += [File(path, text.encode(), secret=False) for path, text in texts.items()]
-        preview = {
-            pfx_name(slot.slug): f"PKCS #12, {count(len(pfx[slot.slug].pfx), 'byte')}" for slot in content.slots
-        }
+        preview = {pfx_name(slot.slug): f"PKCS #12, {count(len(pfx[slot.slug].pfx), 'byte')}" for slot in content.slots}
         preview |= {NAME: as_hocon(content, folder, [MASKED_PASSWORD for _ in content.slots]), **texts}
         return Bundle(tuple(files), preview)
 

@@ -11,8 +11,9 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from certificates.content import Bundle, Content, File, WrittenPfx
-from rollouts.exporters import MASKED_PASSWORD, ExportError, count, pem
+from certificates.content import Bundle, Content, File, PinnedTarget, WrittenPfx
+from certificates.pem import armoured as pem
+from rollouts.exporters import MASKED_PASSWORD, ExportError, count
 from rollouts.exporters.folders import Folder, base_folder, safe_name
 
 README = """\
@@ -51,6 +52,10 @@ class PemBundle:
     dialect = "nginx"
     needs_folder = True
     one_password = False
+
+    def spelled(self, pin: PinnedTarget, folder: str) -> str:
+        path = "" if pin.slug is None else f"{folder.rstrip('/')}/{safe_name(pin.slug)}/fullchain.pem"
+        return f'{pattern(pin.key)} "{path}";'
 
     def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
         """Writes a folder for each certificate, `authorities.pem`, `nginx-client-certificates.conf`, `curl.txt`,
@@ -111,9 +116,14 @@ def nginx(content: Content, folder: Folder) -> str:
         lines.append('    default "";')
         for pin in sorted(content.pins, key=lambda pin: pin.key):
             path = "" if pin.slug is None else folder.join(f"{safe_name(pin.slug)}/{file}")
-            lines.append(f'    "~^{re.escape(pin.key).replace(chr(92) + "-", "-")}(:[0-9]+)?$" "{path}";')
+            lines.append(f'    {pattern(pin.key)} "{path}";')
         lines.append("}")
     return "\n".join([*lines, ""])
+
+
+def pattern(host: str) -> str:
+    """The host with any port, in nginx's notation of a regular expression; of what a host has, only dots mean more."""
+    return f'"~^{host.replace(".", chr(92) + ".")}(:[0-9]+)?$"'
 
 
 def curl(content: Content, folder: Folder) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from django import template
@@ -10,13 +10,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from certificates import current
 from certificates.content import PinnedTarget
 from certificates.dialects import dialect_of
 from certificates.models import ClientCertificate
 from certificates.targets import WORDS, Interpretation
 from environments.models import Environment
-from rollouts.exporters import mendix_settings
+from rollouts import exporters
 from rollouts.standing import Standing
 
 register = template.Library()
@@ -127,14 +126,11 @@ def words_for_any_other(standing: Standing) -> str:
 def exported_pin(environment: Environment, target: Interpretation, certificate: ClientCertificate | None) -> str:
     """The key and value that a pin to this certificate (None: never) becomes in the settings of the runtime."""
     slug = certificate.slug if certificate else None
-    content = replace(current.content(environment), pins=(PinnedTarget(target.kind, target.key, slug),))
-    names = {
-        slot.slug: mendix_settings.file_name(position, slot.slug)
-        for position, slot in enumerate(content.slots, start=1)
-    }
-    if slug is not None and slug not in names:
+    if certificate is not None and not (certificate.enabled and certificate.in_use_id):
         return ""
-    folder = content.base_folder.rstrip("/\\")
-    separator = "\\" if "\\" in folder else "/"
-    paths = {s: f"{folder}{separator}{name.replace('/', separator)}" if folder else name for s, name in names.items()}
-    return mendix_settings.settings(content, paths, [])["ClientCertificateUsages"]
+    try:
+        return exporters.usual(environment.runtime).spelled(
+            PinnedTarget(target.kind, target.key, slug), environment.base_folder
+        )
+    except exporters.ExportError:
+        return ""

@@ -78,7 +78,9 @@ def _choices(request: HttpRequest, environment: Environment) -> dict[str, str]:
 def _preview(environment: Environment, exporter: str, folder: str, chosen: ExportForm | None) -> Preview | None:
     """None where it cannot be written; says why beside the field, once somebody has had a chance to fill it in."""
     try:
-        return preview(current.content(environment), exporter=exporter, base_folder=folder)
+        content = current.content(environment)
+        trusted = current.authorities(environment, content)
+        return preview(content, exporter=exporter, base_folder=folder, trusted=trusted)
     except exporters.ExportError as error:
         if chosen is not None:
             chosen.add_error("folder" if exporter == "mendix-settings" else None, str(error))

@@ -50,8 +50,8 @@ def test_a_dialect_that_knows_more_refuses_less() -> None:
 
 
 def test_a_dialect_without_never_send_refuses_it() -> None:
-    verdict = expressible(interpret("a.example"), dialect=dataclasses.replace(MENDIX, never_send=False), never=True)
-    assert "send no certificate" in verdict.reason
+    verdict = expressible(interpret("a.example"), dialect=dataclasses.replace(MENDIX, never_send=()), never=True)
+    assert "never send for nothing only" in verdict.reason
 
 
 @pytest.mark.parametrize(

@@ -69,9 +69,7 @@ def from_settings(settings: dict[str, Any], read: Callable[[str], bytes]) -> Run
     certificates = tuple((path, read(path), password) for path, password in zip(paths, passwords, strict=True))
     trusted = [pem_to_der(read(path)) for path in (authorities.split(",") if authorities else ())]
     assert all(len(one) == 1 for one in trusted), "of a file with several, the runtime ignores all but one"
-    return Runtime(
-        certificates, usages, frozenset(never.split(",") if never else ()), tuple(one for (one,) in trusted)
-    )
+    return Runtime(certificates, usages, frozenset(never.split(",") if never else ()), tuple(one for (one,) in trusted))
 
 
 def mendix_settings(bundle: Bundle, folder: str) -> Runtime:
@@ -83,7 +81,7 @@ def mendix_settings(bundle: Bundle, folder: str) -> Runtime:
 
 
 def m2ee_yaml(bundle: Bundle, folder: str) -> Runtime:
-    """mendix/m2ee-tools, src/m2ee/core.py: three settings may be lists and are joined by commas; others are passed on."""
+    """mendix/m2ee-tools, src/m2ee/core.py: three settings may be lists, joined by commas; others are passed on."""
     files = files_of(bundle)
     settings = dict(yaml.safe_load(files["client-certificates.yaml"])["mxruntime"])
     for name in ("CACertificates", "ClientCertificates", "ClientCertificatePasswords"):

@@ -43,11 +43,25 @@ PINS = (
 CONTENT = Content("mendix", "10.12.3", "modern", "/srv/app", SLOTS, PINS)
 NOTHING = Content("mendix", "10.12.3", "modern", "/srv/app")
 # What may break out of its place in JSON, YAML, HOCON, a shell, properties, nginx or a list.
-HOSTILE = (
-    ["'", '"', "\\", "\\'", '\\"', "$(id)", "${A}", "${?HOME}", "%PATH%", "{}", "𝔘", "\\u0041", "a=b #c", "# a"]
-    + [": {}", "{a: b}", "- x", "? y", "!!python/object", "&a", "*a", "| |", "> >", "yes", "null", "~", "0x1F", "1e3"]
-    + ["a:b", "=x", "!x", "a//b", "[x]", "`id`", "«ü»", "שלום", "\u05d0\u05d1 x", "😀", "y" * 200, "\\" * 200, "𝔘" * 200]
-)
+HOSTILE = [
+    *("'", '"', "\\", "\\'", '\\"', "$(id)", "${A}", "${?HOME}", "%PATH%", "{}", "𝔘", "\\u0041", "a=b #c", "# a"),
+    *(": {}", "{a: b}", "- x", "? y", "!!python/object", "&a", "*a", "| |", "> >", "yes", "null", "~", "0x1F", "1e3"),
+    *(
+        "a:b",
+        "=x",
+        "!x",
+        "a//b",
+        "[x]",
+        "`id`",
+        "«ü»",
+        "שלום",
+        "\u05d0\u05d1 x",
+        "😀",
+        "y" * 200,
+        "\\" * 200,
+        "𝔘" * 200,
+    ),
+]
 
 
 def exported(kind: str, content: Content) -> tuple[Bundle, Runtime]:
@@ -186,7 +200,21 @@ def test_a_file_with_a_secret_is_marked(kind: str) -> None:
 
 @every_exporter
 def test_the_paths_are_relative_and_stay_inside(kind: str) -> None:
-    hostile = ("../../etc/passwd", "a/b", "a\\b", "c:d", "ünï", "a,b", "x'y\"z", "..", "-", "𝔘" * 200, "a_b", "a-b", "A-b")
+    hostile = (
+        "../../etc/passwd",
+        "a/b",
+        "a\\b",
+        "c:d",
+        "ünï",
+        "a,b",
+        "x'y\"z",
+        "..",
+        "-",
+        "𝔘" * 200,
+        "a_b",
+        "a-b",
+        "A-b",
+    )
     slots = tuple(Slot(slug, "0" * 64) for slug in hostile)
     pins = tuple(PinnedTarget("host", f"h{number}.example", slug) for number, slug in enumerate(hostile))
     content = dataclasses.replace(CONTENT, slots=slots, pins=pins)
@@ -300,7 +328,10 @@ def test_an_unknown_kind_is_refused() -> None:
 
 def settings_of(folder: str, content: Content = CONTENT) -> dict[str, str]:
     content = dataclasses.replace(content, base_folder=folder)
-    files = {file.path: file.content for file in export("mendix-settings", content, written(content, "mendix-settings")).files}
+    files = {
+        file.path: file.content
+        for file in export("mendix-settings", content, written(content, "mendix-settings")).files
+    }
     values: dict[str, str] = json.loads(files["custom-settings.json"])
     return values
 

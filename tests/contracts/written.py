@@ -1,4 +1,4 @@
-"""Real PFX files for made-up contents, made once: RSA, EC and Ed25519 keys in turn, with chains of none, one and two."""
+"""Real PFX files for made-up contents, made once: RSA, EC and Ed25519 keys, chains of none to two."""
 
 from __future__ import annotations
 

@@ -55,6 +55,7 @@ class World:
 
     def __init__(self, environment: Environment, owner: Person, add_certificate: Any, apply: Any, run: Any) -> None:
         self.environment, self.by, self.add, self.apply, self.run = environment, owner, add_certificate, apply, run
+        self.server_ca = pki.make_authority("Server CA").certificate_pem
         self.bank, self.tax, self.spare = add_certificate("Bank"), add_certificate("Tax"), add_certificate("Spare")
         self.pinned = self.pin("bank.example.com", self.bank)
         self.apply()
@@ -98,6 +99,13 @@ class World:
         )
         draft = certificates.read_draft(draft=draft, passwords=[""], by=self.by)
         return certificates.choose_in_draft(draft=draft, sha256=draft.choices[1]["sha256"], by=self.by)
+
+    def trust(self) -> None:
+        found = certificates.read_authorities(environment=self.environment, files=[Upload("ca.pem", self.server_ca)])
+        certificates.trust(environment=self.environment, authorities=found, by=self.by)
+
+    def distrust(self) -> None:
+        certificates.distrust(authority=self.environment.authorities.get(), by=self.by)
 
     @property
     def digest(self) -> str:
@@ -187,6 +195,7 @@ DONE: dict[str, Callable[[World], Any]] = {
         draft=w.read(w.bank), in_use=True, confirmed=True, by=w.by
     ),
     "certificates.restore": restore_nothing,
+    "certificates.trust": lambda w: (w.trust(), shown(w.environment), w.distrust(), shown(w.environment), w.trust()),
     "certificates.unpin": lambda w: certificates.unpin(pin=w.pinned, by=w.by),
     "certificates.use_version": use_version,
     "environments.add_member": remove_member,
