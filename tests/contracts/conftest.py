@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from certificates import pkcs12
+from tests.sandbox.conftest import partner
+
+__all__ = ["partner"]
 
 
 @pytest.fixture(autouse=True, scope="module")

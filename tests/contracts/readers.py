@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
@@ -198,7 +199,11 @@ def pem_bundle(bundle: Bundle, folder: str) -> Runtime:
             assert found == {path for pattern, path in entries[variable] if re.search(pattern, f"{key}:8443")}
         usages[key] = target["certificate"] if target else ""
         (line,) = (one for one in files["curl.txt"].decode().splitlines() if one.endswith(f" https://{key}/"))
-        assert (f"--cert {target['certificate']} --key {target['key']}" in line) if target else "--cert" not in line
+        words = shlex.split(line)
+        sent = dict(zip(words[1:-1:2], words[2:-1:2], strict=True))
+        assert (sent.get("--cert"), sent.get("--key")) == (
+            (target["certificate"], target["key"]) if target else (None, None)
+        )
     certificates = []
     for path, content in files.items():
         if path.endswith("/fullchain.pem"):
