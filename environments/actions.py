@@ -22,7 +22,7 @@ from environments.names import checked_name, checked_slug
 from environments.refusals import Refused
 
 # What one form of an environment edits.
-SETTINGS = ("name", "production", "runtime_version", "profile", "base_folder")
+SETTINGS = ("name", "production", "runtime", "runtime_version", "profile", "base_folder")
 
 
 def take_turns(environment: Environment) -> None:
@@ -101,18 +101,22 @@ def change_environment(
     name: str,
     production: bool,
     runtime_version: str,
+    runtime: str | None = None,
     profile: str | None = None,
     base_folder: str | None = None,
     shown: str = "",
     by: Any,
 ) -> None:
-    """Changes name, production mark, runtime version and, where given, the folder that exported paths start with."""
+    """Changes name, production mark, runtime version and, where given, the kind of runtime, how files are encrypted for
+    it, and the folder that exported paths start with."""
     take_turns(environment)
     insist_on(environment, SETTINGS, shown)
     name = checked_name(name)
     if name.lower() != environment.name.lower():
         _environment_name_is_free(environment.application, name)
     values: dict[str, Any] = {"name": name, "production": production, "runtime_version": runtime_version.strip()}
+    if runtime is not None:
+        values["runtime"] = runtime
     if profile is not None:
         values["profile"] = profile
     if base_folder is not None:

@@ -168,6 +168,8 @@ def apply(
                 _("Nothing has changed since revision %(n)d; restart only, if you want to.")
                 % {"n": destination.running.number}
             )
+        for obstacle in exporters.obstacles(destination.exporter, wanted):
+            raise Refused(obstacle)
         if destination.blocked_digest == wanted.digest and not insist:
             raise Refused(
                 _("This configuration failed and is blocked; change something, or tick “Try it again all the same”."),

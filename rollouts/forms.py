@@ -7,7 +7,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from certificates.dialects import dialect_of
+from certificates.dialects import DIALECTS, dialect_of
 from environments.actions import SETTINGS
 from environments.forms import EnvironmentForm, SharedForm
 from environments.models import Environment
@@ -96,6 +96,13 @@ class DownloadForm(forms.Form):
 
 class EnvironmentSettingsForm(EnvironmentForm, SharedForm):
     row_fields = SETTINGS
+    runtime = forms.ChoiceField(
+        label=_("Runs on"),
+        required=False,
+        widget=forms.RadioSelect(attrs={"class": "choices"}),
+        help_text=_("Decides which pins are possible, and which export is the usual one."),
+    )
+    accepted = forms.BooleanField(label=_("Change it all the same; I will change these pins"), required=False)
     base_folder = forms.CharField(
         label=_("Base folder"),
         max_length=400,
@@ -118,8 +125,19 @@ class EnvironmentSettingsForm(EnvironmentForm, SharedForm):
             ("" if profile.kind == "modern" else profile.kind, f"{profile.title}. {profile.reason}")
             for profile in profiles
         ]
+        self.fields["runtime"].choices = [  # type: ignore[attr-defined]
+            (dialect.kind, dialect.title) for dialect in DIALECTS.values()
+        ]
         if placed:
-            del self.fields["base_folder"]
+            del self.fields["base_folder"], self.fields["runtime"]
+
+    def clean_runtime(self) -> str:
+        return self.cleaned_data["runtime"] or str(self.initial["runtime"])
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """As the action takes them."""
+        return {name: value for name, value in self.cleaned_data.items() if name != "accepted"}
 
 
 class PlaceForm(forms.Form):

@@ -11,7 +11,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from certificates import current
-from certificates.content import Bundle
+from certificates.content import Bundle, Content
 from environments.access import Right, get_environment, sentence_for
 from environments.forms import refused
 from environments.models import Environment
@@ -29,7 +29,7 @@ def export(request: HttpRequest, app: str, env: str) -> HttpResponse:
     environment = get_environment(request.user, app, env, to=Right.EXPORT if posted else Right.VIEW)
     chosen = ExportForm(_choices(request, environment))
     chosen.full_clean()
-    # Shown for mendix-settings only, which cannot be written without one; its sentence says so better than a field's.
+    # Shown where an export cannot be written without one; its sentence says so better than a field's.
     chosen.fields["folder"].required = True
     exporter = chosen.cleaned_data.get("exporter") or next(iter(exporters.EXPORTERS))
     folder = chosen.cleaned_data.get("folder", "")
@@ -55,7 +55,10 @@ def export(request: HttpRequest, app: str, env: str) -> HttpResponse:
         "who_may": _why_not(environment),
     }
     asked = posted or "folder" in request.GET or bool(folder)
-    context["preview"] = _preview(environment, exporter, folder, chosen if asked else None)
+    content = current.content(environment)
+    context["untold"] = untold = exporters.obstacles(exporter, content)
+    context["pins"] = len(content.pins)
+    context["preview"] = None if untold else _preview(environment, content, exporter, folder, chosen if asked else None)
     return render(request, "rollouts/export.html", context, status=422 if posted else 200)
 
 
@@ -70,20 +73,21 @@ def _choices(request: HttpRequest, environment: Environment) -> dict[str, str]:
     """What the address or the form says, with the environment's own folder where neither names one."""
     asked = request.POST if request.method == "POST" else request.GET
     return {
-        "exporter": asked.get("exporter", "mendix-settings"),
+        "exporter": asked.get("exporter", exporters.usual(environment.runtime).kind),
         "folder": asked.get("folder", environment.base_folder),
     }
 
 
-def _preview(environment: Environment, exporter: str, folder: str, chosen: ExportForm | None) -> Preview | None:
+def _preview(
+    environment: Environment, content: Content, exporter: str, folder: str, chosen: ExportForm | None
+) -> Preview | None:
     """None where it cannot be written; says why beside the field, once somebody has had a chance to fill it in."""
     try:
-        content = current.content(environment)
         trusted = current.authorities(environment, content)
         return preview(content, exporter=exporter, base_folder=folder, trusted=trusted)
     except exporters.ExportError as error:
         if chosen is not None:
-            chosen.add_error("folder" if exporter == "mendix-settings" else None, str(error))
+            chosen.add_error("folder" if exporters.exporter(exporter).needs_folder else None, str(error))
         return None
 
 

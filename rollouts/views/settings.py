@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -9,6 +11,9 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
+from certificates import current
+from certificates.content import PinnedTarget
+from certificates.dialects import dialect_of, inexpressible
 from environments import actions as environments
 from environments.access import Right, get_environment, sentence_for
 from environments.forms import refused
@@ -32,7 +37,8 @@ def environment_settings(request: HttpRequest, app: str, env: str) -> HttpRespon
     form = EnvironmentSettingsForm(environment, None if placing else posted, placed=stand.destination is not None)
     place = PlaceForm(free_places(environment), posted if placing else None, initial=_current(stand.destination))
     sent = place if placing else form
-    if sent.is_bound and sent.is_valid():
+    untold = _untold(environment, form)
+    if sent.is_bound and sent.is_valid() and not untold:
         try:
             _save(environment, sent, request)
         except Refused as error:
@@ -45,6 +51,8 @@ def environment_settings(request: HttpRequest, app: str, env: str) -> HttpRespon
         "standing": stand,
         "form": form,
         "place_form": place,
+        "untold": untold,
+        "runtime": dialect_of(environment.runtime),
         "may_own": Right.OWN in environment.rights,
         "who_may": "" if Right.OWN in environment.rights else sentence_for(Right.OWN, environment),
     }
@@ -52,12 +60,40 @@ def environment_settings(request: HttpRequest, app: str, env: str) -> HttpRespon
     return render(request, "rollouts/settings.html", {"section": "applications", **context}, status=status)
 
 
+@dataclass(frozen=True)
+class Untold:
+    """What another runtime cannot be told: pins with the reason, of how many; and whether authorities are among it."""
+
+    title: str
+    pins: tuple[tuple[PinnedTarget, str], ...]
+    of: int
+    authorities: int
+
+
+def _untold(environment: Environment, form: EnvironmentSettingsForm) -> Untold | None:
+    """What cannot be expressed where the environment is to run from now on, until the person has accepted that."""
+    if not (form.is_bound and form.is_valid()):
+        return None
+    runtime = form.cleaned_data.get("runtime", environment.runtime)
+    if runtime == environment.runtime or form.cleaned_data["accepted"]:
+        return None
+    dialect, content = dialect_of(runtime), current.content(environment)
+    pins = tuple(
+        PinnedTarget(kind, key, str(certificate) if certificate else None)
+        for kind, key, certificate in environment.pins.values_list("kind", "key", "certificate")
+    )
+    version = form.cleaned_data["runtime_version"]
+    found = inexpressible(replace(content, pins=pins, runtime_version=version), runtime)
+    authorities = 0 if dialect.authorities else len(content.authorities)
+    return Untold(dialect.title, found, len(pins), authorities) if found or authorities else None
+
+
 def _save(environment: Environment, form: EnvironmentSettingsForm | PlaceForm, request: HttpRequest) -> None:
     if isinstance(form, PlaceForm):
         destination = actions.use_place(environment=environment, by=request.user, **form.cleaned_data)
         messages.success(request, _("Runs on %(place)s.") % {"place": destination.title})
     else:
-        environments.change_environment(environment=environment, by=request.user, **form.cleaned_data)
+        environments.change_environment(environment=environment, by=request.user, **form.values)
         messages.success(request, _("Settings saved."))
 
 
