@@ -320,6 +320,28 @@ class Draft(models.Model):
         return [version_with(facts) for facts in self.choices or ()]
 
 
+class Incoming(models.Model):
+    """What an import would bring into one environment, between its reading and its confirmation. Its certificates are
+    drafts, with this as their batch; those of several environments that one list names have one `group`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    group = models.UUIDField(db_index=True)
+    person = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    session = models.CharField(max_length=64)  # SHA-256 of the session key
+    environment = models.ForeignKey(Environment, on_delete=models.CASCADE, related_name="+")
+    # {source, certificates: [{name, file}], pins: [{kind, key, place}], authorities: [base64 of DER], problems,
+    # remarks}; no password and no key
+    plan = models.JSONField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ["created_at", "id"]
+
+    def __str__(self) -> str:
+        return str(self.plan.get("source", "import"))
+
+
 def version_with(facts: dict[str, Any]) -> Version:
     """An unsaved Version with these columns, whose dates are ISO 8601."""
     dates = {column: datetime.fromisoformat(facts[column]) for column in ("not_before", "not_after")}

@@ -19,7 +19,10 @@ class Names:
 
     def suggest(self, version: Version, file_name: str) -> str:
         """The common name, else the file's name; numbered where there is one of this name."""
-        stem = version.common_name or PurePath(file_name).stem or _("Client certificate")
+        return self.free(version.common_name or PurePath(file_name).stem or _("Client certificate"))
+
+    def free(self, stem: str) -> str:
+        """This name, numbered where it is taken."""
         name, number = stem, 2
         while name.lower() in self._taken:
             name, number = f"{stem} ({number})", number + 1

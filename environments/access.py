@@ -156,6 +156,22 @@ def visible_environments(person: Any) -> QuerySet[Environment]:
     ).distinct()
 
 
+def environments_to(right: Right, person: Any) -> QuerySet[Environment]:
+    """Environments in which this person has the right, archived ones left out."""
+    environments = Environment.objects.select_related("application").filter(
+        application__archived_at=None, archived_at=None
+    )
+    if person.is_superuser:
+        return environments
+    kinds = [role.kind for role in ROLES.values() if right in role.rights]
+    everywhere = Q(
+        application__memberships__person=person,
+        application__memberships__environment=None,
+        application__memberships__role__in=kinds,
+    )
+    return environments.filter(everywhere | Q(memberships__person=person, memberships__role__in=kinds)).distinct()
+
+
 def visible_applications(person: Any) -> QuerySet[Application]:
     """Applications that this person may see, each with `environments` narrowed to the visible, unarchived ones."""
     applications = Application.objects.filter(archived_at=None)

@@ -4,10 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.core.files.uploadedfile import UploadedFile
+from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from certificates.dialects import DIALECTS, dialect_of
+from certificates.forms import AsTyped, FilesField
+from certificates.intake import Upload
+from certificates.outline import MAX_FILE, too_large
+from certificates.uploads import KEPT_IN_ALL
 from environments.actions import SETTINGS
 from environments.forms import EnvironmentForm, SharedForm
 from environments.models import Environment
@@ -150,3 +156,50 @@ class PlaceForm(forms.Form):
     def __init__(self, places: list[tuple[str, str]], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["place"].choices = places  # type: ignore[attr-defined]
+
+
+class ImportForm(forms.Form):
+    """What runs today: its configuration as files or text, with the files that it names, and where it runs."""
+
+    environment = forms.ChoiceField(
+        label=_("Environment"),
+        required=False,
+        help_text=_("Where this runs. A list (CSV) names its environments itself."),
+    )
+    file = FilesField(
+        label=_("Files"),
+        required=False,
+        help_text=_("The configuration and the .pfx files, or a zip of all; at most 1 MiB each and 4 MiB together."),
+    )
+    text = AsTyped(
+        label=_("Configuration"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 8, "class": "mono masked", "autocomplete": "off", "spellcheck": "false"}),
+    )
+
+    def __init__(self, places: list[Environment], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.places = {f"{one.application.slug}/{one.slug}": one for one in places}
+        self.fields["environment"].choices = [  # type: ignore[attr-defined]
+            ("", _("as the list says")),
+            *((path, str(one)) for path, one in self.places.items()),
+        ]
+        self.fields["file"].widget.attrs["accept"] = ""
+
+    def clean_environment(self) -> Environment | None:
+        return self.places.get(self.cleaned_data["environment"])
+
+    def clean_file(self) -> list[Upload]:
+        files: list[UploadedFile] = self.cleaned_data["file"]
+        for file in files:
+            if (file.size or 0) > MAX_FILE:
+                raise forms.ValidationError(str(too_large(file.size or 0)))
+        if sum(file.size or 0 for file in files) > KEPT_IN_ALL:
+            raise forms.ValidationError(_now("These files have more than 4 MiB together; send a zip, or fewer."))
+        return [Upload(file.name or "", file.read()) for file in files]
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or self.cleaned_data
+        if "file" in values and not values["file"] and not values.get("text", "").strip():
+            self.add_error("file", _now("Choose the configuration and its files, or paste the configuration."))
+        return values

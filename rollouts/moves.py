@@ -156,10 +156,12 @@ def export(rollout: Rollout) -> None:
             hold(rollout, bundle=bundle)
             tell(f"{_n(bundle.files, 'file')}, read back and compared; digest {bundle.digest[:12]}")
     if rollout.previous_bundle is None:
+        # What was imported was never written from here: it is now, so that there is something to go back to.
+        imported = destination.running
         previous = destination.bundle or unseal.write_bundle(
             environment=rollout.environment,
-            revision=None,
-            content=revision.frozen,
+            revision=imported,
+            content=imported.frozen if imported is not None else revision.frozen,
             exporter=destination.exporter,
             by=None,
         )

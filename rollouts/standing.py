@@ -164,6 +164,8 @@ class Standing:
             )
         if d.running is None:
             return Chip(_("Nothing applied yet"), "plain", "circle")
+        if d.proof == "imported":
+            return self.stop_chip or Chip(_("Imported, not yet restarted by us"), "plain", "circle")
         return self.stop_chip or Chip(_("Up to date"), "good", "check")
 
     @property

@@ -14,6 +14,7 @@ from certificates.actions.drafts import (
     tidy_drafts,
     warnings_of,
 )
+from certificates.actions.imports import bring_in, drop_import, import_now, imports_of, keep_import, plan_import
 from certificates.actions.pins import change_pin, pin, read_target, unpin
 from certificates.actions.slots import (
     add,
@@ -36,6 +37,7 @@ __all__ = [
     "add_batch",
     "add_draft",
     "batch_of",
+    "bring_in",
     "change_pin",
     "check_warnings",
     "choose_in_draft",
@@ -43,14 +45,19 @@ __all__ = [
     "disable",
     "distrust",
     "drop_draft",
+    "drop_import",
     "edit",
     "enable",
+    "import_now",
+    "imports_of",
     "is_open_to_more",
     "keep_batch",
     "keep_draft",
+    "keep_import",
     "move",
     "open_draft",
     "pin",
+    "plan_import",
     "read_authorities",
     "read_batch",
     "read_draft",

@@ -24,7 +24,7 @@ from certificates.facts import facts as facts_of
 from certificates.identities import Identity, pack, unpack
 from certificates.intake import Upload
 from certificates.known_issuers import complete
-from certificates.models import ClientCertificate, Draft, Version
+from certificates.models import ClientCertificate, Draft, Incoming, Version
 from certificates.question import Question
 from certificates.remarks import ABOUT_CHAINS, chain_completed
 from environments.access import visible_environments
@@ -373,4 +373,5 @@ def tidy_drafts() -> int:
     expired = list(Draft.objects.filter(expires_at__lte=timezone.now()).select_related("sealed"))
     for draft in expired:
         drop_draft(draft=draft, by=None)
+    Incoming.objects.filter(expires_at__lte=timezone.now()).delete()
     return len(expired)

@@ -41,6 +41,16 @@ def pin(
     """Pins a target to a certificate, or, with None, to *never send a certificate*."""
     take_turns(environment)
     _belongs(certificate, environment)
+    return pin_imported(environment=environment, target=target, certificate=certificate, note=note, by=by)
+
+
+@transaction.atomic
+def pin_imported(
+    *, environment: Environment, target: Interpretation, certificate: ClientCertificate | None, note: str = "", by: Any
+) -> Pin:
+    """As `pin`, also to a certificate whose key is not here: what runs elsewhere is pinned to it, and nothing is sent
+    from here until its key comes."""
+    take_turns(environment)
     _is_free(environment, target.key)
     pin = Pin(
         environment=environment,

@@ -159,6 +159,25 @@ def add_sealed(
     return certificate
 
 
+@transaction.atomic
+def add_without_file(*, environment: Environment, name: str, by: Any) -> ClientCertificate:
+    """Adds a certificate of which nobody has the file: a slot, so that pins stay with it until it is uploaded."""
+    take_turns(environment)
+    name = checked_name(name)
+    _name_is_free(environment, name)
+    slugs = set(ClientCertificate.objects.filter(environment=environment).values_list("slug", flat=True))
+    certificate = ClientCertificate(
+        environment=environment,
+        name=name,
+        slug=_free_slug(name, slugs),
+        position=_last_position(environment) + 1,
+        created_by=called(by),
+    )
+    _save(certificate, force_insert=True)
+    trail.record("certificate.added", by=by, subject=certificate, slot=certificate.slug, tracked_only=True)
+    return certificate
+
+
 def renew(
     *,
     certificate: ClientCertificate,
