@@ -18,13 +18,15 @@ class Selection:
     """The answer for one target.
 
     `slug` is the certificate that is presented, or None: never, none there, or the server decides (rule `any`) among
-    `candidates`, which are slugs in the order of export. `sentence` calls certificates by their slugs.
+    `candidates`, which are slugs in the order of export. `sentence` calls certificates by their slugs. `near` are the
+    keys of pins that differ from the target in capitals only, and so do not count.
     """
 
     slug: str | None
     rule: Literal["pinned", "never", "any", "none"]
     candidates: tuple[str, ...]
     sentence: str
+    near: tuple[str, ...] = ()
 
 
 class Selector:
@@ -36,6 +38,9 @@ class Selector:
         self._enabled = frozenset(self._slugs)
         # Of two pins with one key the first counts; `dialects.problems` refuses such content.
         self._pins = {pin.key: pin for pin in reversed(content.pins)}
+        self._folded: dict[str, list[str]] = {}
+        for key in self._pins:
+            self._folded.setdefault(key.casefold(), []).append(key)
 
     def select(self, target_key: str) -> Selection:
         """What a runtime of the content's dialect presents for the exported key (`targets.interpret(…).key`).
@@ -52,7 +57,19 @@ class Selector:
         why = "no pin names it" if pin is None else f"its pin names {pin.slug}, which is not enabled here"
         words = self._dialect.words_for_any_other(len(slugs))
         offered = slugs if self._dialect.offers_any else ()
-        return Selection(None, "any" if offered else "none", offered, f"{target_key} {words}: {why}.")
+        near = tuple(sorted(key for key in self._folded.get(target_key.casefold(), ()) if key != target_key))
+        return Selection(None, "any" if offered else "none", offered, f"{target_key} {words}: {why}.", near)
+
+    def lost(self, found: Selection) -> tuple[tuple[str, str], ...]:
+        """Every other certificate, by its slug, with why it is not sent to the target of this answer."""
+        if found.rule == "never":
+            why = "a pin says that nothing is sent there"
+        elif found.slug is not None:
+            why = f"the target is pinned to {found.slug}"
+        else:
+            why = "only pinned targets are sent one here"
+        kept = {found.slug, *found.candidates}
+        return tuple((slug, why) for slug in self._slugs if slug not in kept)
 
 
 def select(content: Content, target_key: str) -> Selection:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from certificates.content import Content
+from certificates.dialects import DialectError
+from certificates.selection import Selection, Selector
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,37 @@ def changes(running: Content, wanted: Content) -> tuple[Change, ...]:
     found += [Change("authority", "new", a, None, a) for a in sorted(new_ca - old_ca)]
     found += [Change("authority", "gone", a, a, None) for a in sorted(old_ca - new_ca)]
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class ChangedAnswer:
+    """A target that is sent something else than before; "" is any other server."""
+
+    key: str
+    before: Selection
+    after: Selection
+
+
+def changed_answers(before: Content, after: Content) -> tuple[int, tuple[ChangedAnswer, ...]]:
+    """How many targets either content pins, and which of them are sent something else, any other server last.
+
+    A renewed certificate is something else, whatever the slug."""
+    try:
+        asked = Selector(before), Selector(after)
+    except DialectError:
+        return 0, ()
+    prints = tuple({slot.slug: (slot.sha256, slot.chain) for slot in content.slots} for content in (before, after))
+    keys = sorted({pin.key for content in (before, after) for pin in content.pins})
+    found = []
+    for key in (*keys, ""):
+        answers = [selector.select(key) for selector in asked]
+        means = [
+            (one.rule, [known.get(slug) for slug in ((one.slug,) if one.slug else one.candidates)])
+            for one, known in zip(answers, prints, strict=True)
+        ]
+        if means[0] != means[1]:
+            found.append(ChangedAnswer(key, *answers))
+    return len(keys), tuple(found)
 
 
 def nothing(like: Content) -> Content:

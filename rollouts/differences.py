@@ -10,11 +10,13 @@ from uuid import UUID
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from certificates.content import Content
 from certificates.models import ClientCertificate, TrustedAuthority, Version
+from certificates.selection import Selection
 from certificates.targets import WORDS
 from environments.models import Environment
 from rollouts.authors import Author, of_change
-from rollouts.changes import Change
+from rollouts.changes import Change, changed_answers
 
 MARKS = {"new": gettext_lazy("New"), "changed": gettext_lazy("Changed"), "gone": gettext_lazy("Removed")}
 SETTING_WORDS = {
@@ -160,6 +162,57 @@ def sent(slug: str | None, names: Mapping[str, str]) -> Side:
     if slug is None:
         return Side(_("any certificate that the server accepts"), quiet=True)
     return Side(names.get(slug, slug)) if slug else Side(_("never a certificate"))
+
+
+@dataclass(frozen=True)
+class AnswerLine:
+    """A target that is sent something else: words before and after, and the beginnings of fingerprints."""
+
+    key: str
+    before: Side
+    after: Side
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of `pinned` targets, how many are sent something else, and the first of them; and whether others may be."""
+
+    pinned: int
+    changed: int
+    lines: tuple[AnswerLine, ...]
+    any_other: bool
+
+
+ANSWERS_SHOWN = 50
+
+
+def answers_that_change(environment: Environment, before: Content, after: Content) -> Answers:
+    """What a diff means for those who are called. One query."""
+    pinned, found = changed_answers(before, after)
+    shown = found[:ANSWERS_SHOWN]
+    slugs = {
+        slug for one in shown for side in (one.before, one.after) for slug in (side.slug, *side.candidates) if slug
+    }
+    listed = ClientCertificate.objects.filter(environment=environment, slug__in=slugs) if slugs else ()
+    names = {c.slug: c.name for c in listed}
+    prints = [{slot.slug: slot.sha256 for slot in content.slots} for content in (before, after)]
+    lines = tuple(
+        AnswerLine(one.key, _said(one.before, names, prints[0]), _said(one.after, names, prints[1])) for one in shown
+    )
+    any_other = bool(found) and found[-1].key == ""
+    return Answers(pinned, len(found) - any_other, lines, any_other)
+
+
+def _said(found: Selection, names: Mapping[str, str], prints: Mapping[str, str]) -> Side:
+    if found.slug is not None:
+        return Side(names.get(found.slug, found.slug), note=short_print(prints.get(found.slug, "")))
+    if found.rule == "never":
+        return Side(_("never a certificate"))
+    if found.rule == "none":
+        return Side(_("no certificate"), quiet=True)
+    named = ", ".join(names.get(slug, slug) for slug in found.candidates[:5])
+    more = "…" if len(found.candidates) > 5 else ""
+    return Side(_("any of: %(names)s") % {"names": f"{named}{more}"}, quiet=True)
 
 
 def short_print(sha256: str) -> str:

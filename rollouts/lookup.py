@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from certificates import current
 from certificates.content import Content
+from certificates.dialects import DIALECTS, inexpressible
 from certificates.models import ClientCertificate, Version
 from certificates.selection import Selection, Selector
 from certificates.targets import Interpretation, TargetError, interpret
@@ -38,6 +39,8 @@ class Answer:
     selection: Selection
     presented: Presented | None
     others: tuple[Presented, ...]
+    # Each other certificate, and why it is not sent.
+    lost: tuple[tuple[Presented, str], ...] = ()
 
     @property
     def means(self) -> tuple[str, list[Any]]:
@@ -51,6 +54,7 @@ class Configuration:
 
     def __init__(self, title: str, content: Content, behind: dict[str, Presented]) -> None:
         self.title = title
+        self._content = content
         self._selector = Selector(content)
         self._behind = behind
 
@@ -58,7 +62,28 @@ class Configuration:
         found = self._selector.select(target.key)
         named = tuple(self._behind[slug] for slug in found.candidates if slug in self._behind)
         presented = self._behind.get(found.slug) if found.slug else None
-        return Answer(self.title, target, found, presented, () if presented else named)
+        lost = ((self._behind[slug], why) for slug, why in self._selector.lost(found) if slug in self._behind)
+        return Answer(self.title, target, found, presented, () if presented else named, tuple(lost))
+
+    def elsewhere(self, target: Interpretation) -> tuple[tuple[str, str], ...]:
+        """What the other kinds of runtime would present: the title of each, with a sentence."""
+        told = []
+        pin = next((pin for pin in self._content.pins if pin.key == target.key), None)
+        for dialect in DIALECTS.values():
+            if dialect.kind == self._content.runtime:
+                continue
+            # Of its pins, only the one that is asked for decides.
+            there = replace(self._content, runtime=dialect.kind, pins=(pin,) if pin else ())
+            refused = [why for _pin, why in inexpressible(there, dialect.kind)]
+            told.append((dialect.title, refused[0] if refused else self._in_words(there, target)))
+        return tuple(told)
+
+    def _in_words(self, there: Content, target: Interpretation) -> str:
+        found = Selector(there).select(target.key)
+        if found.slug is not None:
+            name = self._behind[found.slug].certificate.name if found.slug in self._behind else found.slug
+            return _("is sent %(name)s") % {"name": name}
+        return found.sentence
 
 
 def pending(environment: Environment) -> Configuration:
@@ -109,9 +134,9 @@ def read(text: str) -> Interpretation:
         raise Refused(str(error), field="target") from None
 
 
-def answers(environment: Environment, target: Interpretation) -> list[Answer]:
+def answers(environment: Environment, target: Interpretation, wanted: Configuration | None = None) -> list[Answer]:
     """What runs, and what goes with the next apply; one answer where both are the same."""
-    runs, next_one = running(environment), pending(environment).answer(target)
+    runs, next_one = running(environment), (wanted or pending(environment)).answer(target)
     if runs is None:
         return [next_one]
     now = runs.answer(target)

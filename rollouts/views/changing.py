@@ -16,7 +16,7 @@ from environments.forms import refused
 from environments.models import Environment
 from environments.refusals import Refused
 from rollouts import actions, authors
-from rollouts.differences import lines
+from rollouts.differences import answers_that_change, lines
 from rollouts.forms import ApplyForm, AskForm, UndoForm
 from rollouts.models import Rollout
 from rollouts.standing import Standing, downtime_in_words, standing, why_blocked
@@ -42,6 +42,7 @@ def changes(request: HttpRequest, app: str, env: str) -> HttpResponse:
     environment = get_environment(request.user, app, env)
     stand = standing(environment)
     context = {"environment": environment, "standing": stand, **_lines(stand, request)}
+    context["answers"] = answers_that_change(environment, stand.running, stand.wanted)
     return render(request, "rollouts/changes.html", {"section": "applications", **context})
 
 

@@ -21,7 +21,9 @@ def lookup(request: HttpRequest, app: str, env: str) -> HttpResponse:
     if asked:
         try:
             context["target"] = target = lookups.read(asked)
-            context["answers"] = lookups.answers(environment, target)
+            wanted = lookups.pending(environment)
+            context["answers"] = lookups.answers(environment, target, wanted)
+            context["elsewhere"] = wanted.elsewhere(target)
         except Refused as error:
             context["problem"] = str(error)
     fragment = bool(request.headers.get("HX-Request"))

@@ -23,7 +23,7 @@ from environments.models import Environment
 from environments.refusals import Refused
 from rollouts import actions
 from rollouts.changes import Change, changes, nothing
-from rollouts.differences import SETTING_WORDS, Side, lines, sent
+from rollouts.differences import SETTING_WORDS, Side, answers_that_change, lines, sent
 from rollouts.forms import ReasonForm
 from rollouts.models import Destination, Pulse, Revision, RevisionEntry, Rollout
 from rollouts.stages import evidence, if_it_fails, log_lines, result, stages, title
@@ -148,6 +148,10 @@ def rollout(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     differ = _what_changes(found)
     told = {"lines": lines(environment, differ[:LINES_SHOWN]), "more_lines": max(0, len(differ) - LINES_SHOWN)}
     context = {"section": "applications", **told, **_told(found)}
+    if differ and found.revision is not None:
+        wanted = found.revision.frozen
+        before = found.previous.frozen if found.previous else nothing(wanted)
+        context["answers"] = answers_that_change(environment, before, wanted)
     return render(request, "rollouts/rollout.html", context)
 
 

@@ -20,6 +20,7 @@ from certificates import actions as certificates
 from certificates import current, pkcs12, serials
 from certificates.content import Content
 from certificates.identities import Identity
+from certificates.importing import Listed, Plan, Wish
 from certificates.intake import Upload
 from certificates.models import ClientCertificate, Comparison, Draft, Pin, Serial, Version
 from environments import actions as environments
@@ -107,6 +108,10 @@ class World:
     def distrust(self) -> None:
         certificates.distrust(authority=self.environment.authorities.get(), by=self.by)
 
+    def plan(self) -> Plan:
+        listed = Listed("Imported", "a.pfx", self.file("Imported"), "secret")
+        return Plan("list", (listed,), (Wish("host", "imported.example.com", 0),))
+
     @property
     def digest(self) -> str:
         return current.content(self.environment).digest
@@ -178,6 +183,7 @@ DONE: dict[str, Callable[[World], Any]] = {
         certificates.disable(certificate=w.bank, by=w.by), shown(w.environment),
         certificates.enable(certificate=w.bank, by=w.by),
     ),
+    "certificates.import_now": lambda w: certificates.import_now(environment=w.environment, plan=w.plan(), by=w.by),
     "certificates.keep_batch": lambda w: w.batch(),
     "certificates.keep_draft": lambda w: w.kept(),
     "certificates.move": lambda w: certificates.move(certificate=w.tax, to=1, by=w.by),
@@ -220,6 +226,7 @@ DONE: dict[str, Callable[[World], Any]] = {
         environment=w.environment, exporter="mendix-settings", base_folder="/s", reason="r", password=PASSWORD, by=w.by
     ),
     "rollouts.freeze": freeze,
+    "rollouts.import_now": lambda w: actions.import_now(environment=w.environment, plan=w.plan(), by=w.by),
     "rollouts.restart": lambda w: w.run(actions.restart(environment=w.environment, by=w.by)),
     "rollouts.roll_back": roll_back,
     "rollouts.start": start,

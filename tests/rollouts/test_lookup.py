@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import io
 import json
@@ -88,7 +89,7 @@ def test_an_unpinned_host_is_told_whom_it_may_meet_and_never_means_never(ask, ad
 def test_what_is_tracked_only_is_no_candidate(ask, environment, owner):
     issued = pki.issue("watched")
     certificates.add(environment=environment, name="Watched", identity=Identity(b"", issued.certificate_der), by=owner)
-    assert "is sent no certificate, because there is none" in text_of(ask("other.example.com"))
+    assert "is sent no certificate, because this environment has none" in text_of(ask("other.example.com"))
 
 
 def test_what_is_no_target_is_refused_in_a_sentence_and_stays_typed(ask):
@@ -160,3 +161,40 @@ def test_what_cannot_be_explained_is_refused_with_a_sentence(environment, words,
     code, out, err = explain(*words)
     assert (code, out) == (1, "")
     assert said in err
+
+
+def test_it_says_why_each_other_certificate_is_not_sent(ask, add_certificate, pin):
+    pin("api.example.com", add_certificate("Bank"))
+    add_certificate("Tax")
+    page = text_of(ask("api.example.com"))
+    assert "1 other certificate, and why it is not sent Tax the target is pinned to bank" in page
+
+
+def test_a_pin_in_other_letters_is_named_and_does_not_count(ask, add_certificate, pin):
+    pin("MY_S3", add_certificate("Bank"))
+    page = text_of(ask("my_s3"))
+    assert "Pinned in other letters: MY_S3." in page
+    assert "may be sent this certificate" in page
+
+
+def test_it_says_what_another_kind_of_runtime_would_do(ask, add_certificate, pin):
+    pin("Billing.PaymentService", add_certificate("Bank"))
+    page = text_of(ask("Billing.PaymentService"))
+    assert "nginx, curl and others that read PEM cannot be told about a target of the kind service" in page
+    assert "Java keystore is sent Bank" in page
+
+
+def test_a_file_of_addresses_becomes_a_table(add_certificate, pin, tmp_path):
+    pin("api.example.com", add_certificate("=Bank"))
+    asked = tmp_path / "urls.txt"
+    asked.write_text("# those that we call\nhttps://api.example.com/v1\n\nhttps://other.example.com:8443/\n")
+    code, out, _err = explain("--file", str(asked), "--csv")
+    assert code == 0
+    table = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["target"], row["rule"], row["certificate"]) for row in table] == [
+        ("api.example.com", "pinned", "'=Bank"),
+        ("other.example.com", "any", ""),
+    ]
+    assert table[1]["may be sent"] == "'=Bank"
+    assert explain("--csv")[0] == 2
+    assert explain("--file", str(tmp_path / "none"))[0] == 2
