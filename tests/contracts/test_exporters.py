@@ -527,3 +527,13 @@ def refused(make: Callable[[int], Bundle], size: int) -> bool:
     except ExportError:
         return True
     return False
+
+
+def test_the_document_says_of_each_exporter_how_sure_it_is() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "exports.md").read_text()
+    rows = {row.split("|")[1].strip(" `"): row for row in text.splitlines() if row.startswith("| `")}
+    assert list(rows) == list(EXPORTERS)
+    for kind, row in rows.items():
+        standing = row.split("|")[3]
+        assert "**run**" in standing or "**parsed**" in standing, kind
+        assert "follows" in standing or "**run** with" in standing, kind
