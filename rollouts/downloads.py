@@ -17,10 +17,12 @@ ITS_SIZE = f"({exporters.count(len(NOT_WRITTEN.pfx), 'byte')})"
 
 @dataclass(frozen=True)
 class Preview:
-    """`texts` are the masked texts by path; `binaries` the paths of the PFX files; `digest` is that of the content."""
+    """`texts` are the masked texts by path; `binaries` the paths of the PFX files, `folders` those of the folders with
+    one certificate as PEM each; `digest` is that of the content."""
 
     texts: tuple[tuple[str, str], ...]
     binaries: tuple[str, ...]
+    folders: tuple[str, ...]
     certificates: int
     digest: str
 
@@ -31,10 +33,13 @@ def preview(content: Content, *, exporter: str, base_folder: str, trusted: Mappi
     content = replace(content, base_folder=base_folder.strip())
     bundle = exporters.export(exporter, content, {slot.slug: NOT_WRITTEN for slot in content.slots}, trusted)
     binaries = tuple(file.path for file in bundle.files if file.path.endswith((".pfx", ".p12")))
+    folders = tuple(path.removesuffix("key.pem") for path in bundle.preview if path.endswith("/key.pem"))
     texts = tuple(
-        (path, text.replace(f" {ITS_SIZE}", "")) for path, text in bundle.preview.items() if path not in binaries
+        (path, text.replace(f" {ITS_SIZE}", ""))
+        for path, text in bundle.preview.items()
+        if path not in binaries and path.rpartition("/")[0] + "/" not in folders
     )
-    return Preview(texts, binaries, len(content.slots), content.digest)
+    return Preview(texts, binaries, folders, len(content.slots), content.digest)
 
 
 def zipped(bundle: Bundle) -> bytes:
