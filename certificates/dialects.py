@@ -288,7 +288,7 @@ def problems(content: Content) -> tuple[str, ...]:
 def _reason_against(target: Interpretation, dialect: Dialect, *, never: bool, version: tuple[int, ...]) -> str:
     kind, key = target.kind, target.key
     if kind not in dialect.targets:
-        return f"{dialect.title} cannot be told about a target of the kind {WORDS.get(kind, kind).lower()}."
+        return f"{dialect.title} cannot be told about {key}, which is of the kind {WORDS.get(kind, kind).lower()}."
     if never and kind not in dialect.never_send:
         known = " and ".join(f"{WORDS[one].lower()}s" for one in dialect.never_send) or "nothing"
         return f"{dialect.title} can be told never send for {known} only; remove the pin of {key}, or pin its host."

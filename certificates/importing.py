@@ -372,7 +372,10 @@ def _plan(
         pins[wish.key] = wish
     for number, one in enumerate(certificates, start=1):
         if not one.password.isascii():
-            remarks.append(f"Java does not take the password of certificate {number}, {one.file}; ours it will.")
+            remarks.append(
+                f"The password of certificate {number}, {one.file}, is not ASCII, which Java does not take; "
+                "exports get another one."
+            )
         if one.content is not None and len(one.content) > MAX_FILE:
             problems.append(f"{one.file} is larger than 1 MiB, so it is no certificate.")
         if one.content is None and not any(one.file in problem for problem in problems):

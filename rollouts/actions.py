@@ -100,7 +100,8 @@ def use_place(*, environment: Environment, place: str, by: Any) -> Destination:
             raise Refused(_("Somebody else has just taken this place; choose another."), field="place") from None
         watching.note_observation(destination, seen)
         environment.base_folder = str(Path(str(known["folder"])) / "current")
-        environment.save(update_fields=["base_folder"])
+        environment.runtime = exporters.exporter(destination.exporter).dialect
+        environment.save(update_fields=["base_folder", "runtime"])
         trail.record("environment.placed", by=by, subject=environment, place=place, observed=seen.status)
     return destination
 

@@ -103,7 +103,7 @@ class DownloadForm(forms.Form):
 class EnvironmentSettingsForm(EnvironmentForm, SharedForm):
     row_fields = SETTINGS
     runtime = forms.ChoiceField(
-        label=_("Runs on"),
+        label=_("Runtime"),
         required=False,
         widget=forms.RadioSelect(attrs={"class": "choices"}),
         help_text=_("Decides which pins are possible, and which export is the usual one."),

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods
 
 from certificates import current
 from certificates.content import Bundle, Content
+from certificates.dialects import inexpressible
 from environments.access import Right, get_environment, sentence_for
 from environments.forms import refused
 from environments.models import Environment
@@ -58,6 +59,7 @@ def export(request: HttpRequest, app: str, env: str) -> HttpResponse:
     content = current.content(environment)
     context["untold"] = untold = exporters.obstacles(exporter, content)
     context["pins"] = len(content.pins)
+    context["untold_pins"] = len(inexpressible(content, exporters.exporter(exporter).dialect))
     context["preview"] = None if untold else _preview(environment, content, exporter, folder, chosen if asked else None)
     return render(request, "rollouts/export.html", context, status=422 if posted else 200)
 

@@ -140,7 +140,7 @@ def test_another_runtime_is_chosen_knowing_what_it_cannot_be_told(page: Page):
     page.get_by_role("button", name="Save settings").click()
     expect(page.get_by_text("Settings saved.")).to_be_visible()
     page.goto(f"{ENVIRONMENT}export/?folder=/etc/nginx/certificates")
-    expect(page.get_by_text("cannot be told about a target of the kind service")).to_be_visible()
+    expect(page.get_by_text("cannot be told about Billing.PaymentService")).to_be_visible()
     expect(page.get_by_role("button", name="Download zip")).to_have_count(0)
 
     # A new pin of that kind is refused while it is typed, with the reason.
@@ -148,7 +148,7 @@ def test_another_runtime_is_chosen_knowing_what_it_cannot_be_told(page: Page):
     page.get_by_label("Service, host or client certificate identifier").fill("Other.Service")
     page.get_by_label("Is sent").select_option(label="bank.client")
     page.get_by_role("button", name="Save (no restart)").click()
-    expect(page.get_by_text("cannot be told about a target of the kind service").first).to_be_visible()
+    expect(page.get_by_text("cannot be told about Other.Service").first).to_be_visible()
 
     page.goto(f"{ENVIRONMENT}network/")
     page.get_by_role("row").filter(has_text="Billing.PaymentService").get_by_role("link", name="Remove").click()

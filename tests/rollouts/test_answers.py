@@ -91,14 +91,14 @@ def test_another_runtime_shows_first_which_pins_it_cannot_be_told(
     assert refused.status_code == 422
     page = text_of(refused)
     assert "2 of 3 pins cannot be expressed on nginx" in page
-    assert "Billing.PaymentService : nginx, curl and others that read PEM cannot be told about a target" in page
+    assert "Billing.PaymentService : nginx, curl and others that read PEM cannot be told about Billing" in page
     environment.refresh_from_db()
     assert environment.runtime == "mendix"
     assert browser.post(address, typed | {"accepted": "on"}).status_code == 302
     environment.refresh_from_db()
     assert environment.runtime == "nginx"
     shown = text_of(browser.get(environment.url("export")))
-    assert "2 things cannot be said in this form, of 3 pins" in shown
+    assert "2 of 3 pins cannot be expressed in this form" in shown
     assert "Download zip" not in shown
 
 

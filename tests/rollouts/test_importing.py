@@ -151,6 +151,25 @@ def test_settings_as_they_stand_in_studio_pro(environment: Environment, owner: P
     ]
 
 
+def test_the_text_of_an_export_and_a_list_come_in_as_they_were(another: Any, owner: Person) -> None:
+    first, second, third = another("A"), another("B"), another("C")
+    rows = as_csv(
+        line("a.pfx", "api.example.com Billing.PaymentService", environment="A", name="Bank"),
+        line("b.pfx", "MY_S3", environment="A", name="Tax, of the state", password="p,w;d"),
+        line("", "open.example.com;Open.Service", environment="A"),
+    )
+    files = [Upload("list.csv", rows), Upload("x/a.pfx", pfx("a")), Upload("x/b.pfx", pfx("b", "p,w;d"))]
+    plans = certificates.plan_import(files=files, pasted="", environment=None, known={"invoicing/a": first})
+    ((target, plan),) = plans
+    actions.import_now(environment=target, plan=plan, by=owner)
+    assert list(first.certificates.values_list("name", flat=True)) == ["Bank", "Tax, of the state"]
+    assert len(current.content(first).pins) == 5
+    for before, after in ((first, second), (second, third)):
+        files = [one for one in exported(before, "mendix-settings", owner) if not one.name.endswith(".json")]
+        bring(after, files, owner)
+        assert meaning(current.content(after)) == meaning(current.content(before))
+
+
 def test_an_env_file_and_a_bare_list_come_in(environment: Environment, another: Any, owner: Person) -> None:
     entries = [{"pfx": base64.b64encode(pfx("a", "")).decode(), "password": "", "pin_to": ["a.example"]}]
     text = (

@@ -180,7 +180,7 @@ def test_a_pin_in_other_letters_is_named_and_does_not_count(ask, add_certificate
 def test_it_says_what_another_kind_of_runtime_would_do(ask, add_certificate, pin):
     pin("Billing.PaymentService", add_certificate("Bank"))
     page = text_of(ask("Billing.PaymentService"))
-    assert "nginx, curl and others that read PEM cannot be told about a target of the kind service" in page
+    assert "nginx, curl and others that read PEM cannot be told about Billing.PaymentService" in page
     assert "Java keystore is sent Bank" in page
 
 
