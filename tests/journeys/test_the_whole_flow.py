@@ -86,7 +86,7 @@ def test_1_the_first_certificate_goes_from_a_download_to_the_partner(page: Page,
     pin(page, f"https://{BANK}/v2/payments", "Bank payments")
     expect(page.get_by_text("2 changes are not running.")).to_be_visible()
     page.get_by_role("link", name="View changes").click()
-    expect(page.get_by_role("row").filter(has_text=BANK)).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text=BANK).first).to_be_visible()
     apply(page, re.compile("Apply 2 changes and restart"), "The bank goes live", "CHG-4711")
 
     expect(page.locator(".notice.good")).to_contain_text("digest")
