@@ -198,6 +198,10 @@ def pem_bundle(bundle: Bundle, folder: str) -> Runtime:
             assert found == {target[part] if target else ""}
             assert found == {path for pattern, path in entries[variable] if re.search(pattern, f"{key}:8443")}
         usages[key] = target["certificate"] if target else ""
+        for other in (f"www.{key}", f"{key}.example", key.replace(".", "-"), f"{key}:8443.example"):
+            assert other in targets or not [
+                one for one, _path in entries["client_certificate"] if re.search(one, other)
+            ]
         (line,) = (one for one in files["curl.txt"].decode().splitlines() if one.endswith(f" https://{key}/"))
         words = shlex.split(line)
         sent = dict(zip(words[1:-1:2], words[2:-1:2], strict=True))

@@ -399,6 +399,8 @@ def test_of_two_environments_the_one_with_a_problem_stays_untouched(
     done = browser.post(page.request["PATH_INFO"], {"add": "yes"}, follow=True).content.decode()
     assert "Acceptance: brought in 1 certificate" in done
     assert "Problems to solve" in done
+    with pytest.raises(Refused, match="problems to solve first"):
+        actions.bring_in(incoming=Incoming.objects.get(), by=Person.objects.get(username="grace"))
     assert environment.certificates.count() == 1
     assert not other.certificates.exists()
     browser.post(page.request["PATH_INFO"], {"cancel": "yes"})
