@@ -15,7 +15,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -576,7 +576,3 @@ def _shown(text: str) -> str:
 
 def _n(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def with_problems(plan: Plan, *problems: str) -> Plan:
-    return replace(plan, problems=(*plan.problems, *problems))

@@ -329,7 +329,7 @@ class Incoming(models.Model):
     person = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     session = models.CharField(max_length=64)  # SHA-256 of the session key
     environment = models.ForeignKey(Environment, on_delete=models.CASCADE, related_name="+")
-    # {source, certificates: [{name, file}], pins: [{kind, key, place}], authorities: [base64 of DER], problems,
+    # {source, certificates: [{name, file, given}], pins: [{kind, key, place}], authorities: [base64 of DER], problems,
     # remarks}; no password and no key
     plan = models.JSONField()
     created_at = models.DateTimeField(auto_now_add=True)

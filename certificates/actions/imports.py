@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,10 @@ from environments.actions import take_turns
 from environments.models import Environment
 from environments.refusals import Refused
 from vault.models import SealedObject
+
+
+# For all the files of an import; honest ones take a fiftieth of a second each.
+OPEN_SECONDS = 20.0
 
 
 @sensitive_variables("files", "pasted")
@@ -65,7 +70,7 @@ def keep_import(*, plans: Sequence[tuple[Environment, Plan]], session_key: str, 
     """
     coming = sum(len(plan.certificates) for _environment, plan in plans)
     drafts.refuse_too_many(by, coming)
-    group = uuid.uuid4()
+    group, deadline = uuid.uuid4(), time.monotonic() + OPEN_SECONDS
     for environment, plan in plans:
         incoming = Incoming(
             group=group,
@@ -76,7 +81,12 @@ def keep_import(*, plans: Sequence[tuple[Environment, Plan]], session_key: str, 
         )
         problems = [*plan.problems, *_conflicts(environment, plan)]
         for place, listed in enumerate(plan.certificates):
-            if listed.content is not None:
+            if listed.content is not None and time.monotonic() > deadline:
+                problems.append(
+                    _("%(file)s was not opened, because those before it took too long; import them in parts.")
+                    % {"file": listed.file}
+                )
+            elif listed.content is not None:
                 problems += _keep(incoming, place, listed, session_key, by)
         incoming.plan = told(plan, problems)
         incoming.save()
@@ -179,6 +189,11 @@ def nothing_more(done: BroughtIn) -> None:
 def bring_in(*, incoming: Incoming, then: Callable[[BroughtIn], None] = nothing_more, by: Any) -> BroughtIn:
     """Everything of one environment, or nothing; `then` is done in the same transaction."""
     taken = {place: drafts.take(draft) for place, draft in drafts_of(incoming).items()}
+    if (
+        any(one["given"] and place not in taken for place, one in enumerate(incoming.plan["certificates"]))
+        and not (incoming.plan["problems"])
+    ):
+        raise Refused(_("This import has expired; choose the files again."))
     with transaction.atomic():
         take_turns(incoming.environment)
         # Decides between two confirmations, before drafts do.
@@ -283,7 +298,9 @@ def told(plan: Plan, problems: Sequence[str]) -> dict[str, Any]:
     """The plan as it is kept: nothing in it is secret."""
     return {
         "source": plan.source,
-        "certificates": [{"name": one.name, "file": one.file} for one in plan.certificates],
+        "certificates": [
+            {"name": one.name, "file": one.file, "given": one.content is not None} for one in plan.certificates
+        ],
         "pins": [{"kind": wish.kind, "key": wish.key, "place": wish.place} for wish in plan.pins],
         "authorities": [base64.b64encode(one).decode("ascii") for one in plan.authorities],
         "problems": list(dict.fromkeys(problems)),

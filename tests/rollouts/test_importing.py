@@ -420,6 +420,24 @@ def test_a_preview_is_for_the_one_who_made_it(browser: Client, environment: Envi
     assert "good" in browser.get(answer.url).content.decode()
 
 
+def test_what_expired_meanwhile_does_not_come_in_without_its_key(browser: Client, environment: Environment) -> None:
+    files = sent(("s.json", settings()), ("a.pfx", GOOD))
+    address = browser.post("/import/", files | {"environment": "invoicing/acceptance"}).url
+    Draft.objects.update(expires_at=Incoming.objects.get().created_at)
+    assert "This import has expired" in browser.post(address, {"add": "yes"}, follow=True).content.decode()
+    assert_untouched(environment)
+
+
+def test_what_takes_too_long_is_not_waited_for(
+    browser: Client, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("certificates.actions.imports.OPEN_SECONDS", -1.0)
+    files = sent(("s.json", settings()), ("a.pfx", GOOD))
+    page = browser.post("/import/", files | {"environment": "invoicing/acceptance"}, follow=True).content.decode()
+    assert "a.pfx was not opened, because those before it took too long" in page
+    assert not Draft.objects.exists()
+
+
 def test_a_viewer_cannot_import_and_a_stranger_does_not_learn_of_places(
     client: Client, environment: Environment, owner: Person
 ) -> None:
