@@ -32,7 +32,6 @@ from environments.models import Environment
 from environments.refusals import Refused
 from vault.models import SealedObject
 
-
 # For all the files of an import; honest ones take a fiftieth of a second each.
 OPEN_SECONDS = 20.0
 
