@@ -97,7 +97,26 @@ class ChainCertificate(models.Model):
         return self.sha256
 
 
-class Version(models.Model):
+class Lived:
+    """What is valid from `not_before` to `not_after`."""
+
+    not_before: Any
+    not_after: Any
+
+    @property
+    def lifetime(self) -> timedelta:
+        return self.not_after - self.not_before
+
+    def left(self, now: datetime | None = None) -> timedelta:
+        """Time until it expires; negative afterwards."""
+        return self.not_after - (now or timezone.now())
+
+    def status(self, now: datetime | None = None) -> str:
+        """`expired`, `not-yet-valid`, `expiring` (the last 60 days, or third of its life if less), or `ok`."""
+        return status_at(now or timezone.now(), self.not_before, self.not_after)
+
+
+class Version(Lived, models.Model):
     """Key, certificate and chain of one upload: the key sealed, the facts as columns. No page parses anything."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -156,18 +175,6 @@ class Version(models.Model):
         """Its facts are known here, and its key is not: it cannot be sent."""
         return self.sealed_id is None
 
-    @property
-    def lifetime(self) -> timedelta:
-        return self.not_after - self.not_before
-
-    def left(self, now: datetime | None = None) -> timedelta:
-        """Time until it expires; negative afterwards."""
-        return self.not_after - (now or timezone.now())
-
-    def status(self, now: datetime | None = None) -> str:
-        """`expired`, `not-yet-valid`, `expiring` (the last 60 days, or third of its life if less), or `ok`."""
-        return status_at(now or timezone.now(), self.not_before, self.not_after)
-
     def slot(self, slug: str) -> contents.Slot:
         return contents.Slot(slug, self.sha256, tuple(link["sha256"] for link in self.chain))
 
@@ -213,7 +220,7 @@ class Pin(models.Model):
         return self.key
 
 
-class TrustedAuthority(models.Model):
+class TrustedAuthority(Lived, models.Model):
     """A certificate that an environment's app trusts when a server shows it, or one that it signed, beside those that
     it trusts anyway. Public: nothing of it is sealed. A removed one is kept for the revisions that have it."""
 
@@ -260,18 +267,6 @@ class TrustedAuthority(models.Model):
         return []
 
     usages = names
-
-    @property
-    def lifetime(self) -> timedelta:
-        return self.not_after - self.not_before
-
-    def left(self, now: datetime | None = None) -> timedelta:
-        """Time until it expires; negative afterwards."""
-        return self.not_after - (now or timezone.now())
-
-    def status(self, now: datetime | None = None) -> str:
-        """As that of a version."""
-        return status_at(now or timezone.now(), self.not_before, self.not_after)
 
 
 class Draft(models.Model):

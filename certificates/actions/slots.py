@@ -132,18 +132,7 @@ def add_sealed(
     by: Any,
 ) -> ClientCertificate:
     """The rows and the event of `add`, inside the caller's transaction."""
-    take_turns(environment)
-    name = checked_name(name)
-    _name_is_free(environment, name)
-    slugs = set(ClientCertificate.objects.filter(environment=environment).values_list("slug", flat=True))
-    certificate = ClientCertificate(
-        environment=environment,
-        name=name,
-        slug=_free_slug(name, slugs),
-        position=_last_position(environment) + 1,
-        created_by=called(by),
-    )
-    _save(certificate, force_insert=True)
+    certificate = _new_slot(environment, name, by)
     version = _version(certificate, facts, sealed, file_name, by)
     certificate.in_use = version
     certificate.save(update_fields=["in_use"])
@@ -159,9 +148,8 @@ def add_sealed(
     return certificate
 
 
-@transaction.atomic
-def add_without_file(*, environment: Environment, name: str, by: Any) -> ClientCertificate:
-    """Adds a certificate of which nobody has the file: a slot, so that pins stay with it until it is uploaded."""
+def _new_slot(environment: Environment, name: str, by: Any) -> ClientCertificate:
+    """The last in the list, without a version yet."""
     take_turns(environment)
     name = checked_name(name)
     _name_is_free(environment, name)
@@ -174,6 +162,13 @@ def add_without_file(*, environment: Environment, name: str, by: Any) -> ClientC
         created_by=called(by),
     )
     _save(certificate, force_insert=True)
+    return certificate
+
+
+@transaction.atomic
+def add_without_file(*, environment: Environment, name: str, by: Any) -> ClientCertificate:
+    """Adds a certificate of which nobody has the file: a slot, so that pins stay with it until it is uploaded."""
+    certificate = _new_slot(environment, name, by)
     trail.record("certificate.added", by=by, subject=certificate, slot=certificate.slug, tracked_only=True)
     return certificate
 

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-from certificates.content import Bundle, Content, File, PinnedTarget, WrittenPfx
-from certificates.pem import armoured as pem
-from rollouts.exporters import MASKED_PASSWORD, count
-from rollouts.exporters.folders import Folder, authority_name, base_folder, pfx_name, shown_path
-from rollouts.exporters.mendix import settings
+from certificates.content import Bundle, Content, PinnedTarget, WrittenPfx
+from rollouts.exporters import MASKED_PASSWORD
+from rollouts.exporters.folders import Folder, base_folder, shown_path
+from rollouts.exporters.mendix import bundle, settings
 
 NAME = "client-certificates.yaml"
 README = f"""\
@@ -48,15 +47,15 @@ class M2eeYaml:
         """Writes `certificates/<slug>.pfx`, `authorities/ca-<fingerprint>.pem`, `client-certificates.yaml` and
         `README.txt`. Raises ExportError for a base folder that the settings cannot carry."""
         folder = base_folder(content.base_folder)
-        texts = {authority_name(one): pem(authorities[one]) for one in content.authorities}
-        texts["README.txt"] = README.format(folder=folder.path)
-        value = as_yaml(content, folder, [pfx[slot.slug].password for slot in content.slots])
-        files = [File(pfx_name(slot.slug), pfx[slot.slug].pfx) for slot in content.slots]
-        files.append(File(NAME, value.encode()))
-        files += [File(path, text.encode(), secret=False) for path, text in texts.items()]
-        preview = {pfx_name(slot.slug): f"PKCS #12, {count(len(pfx[slot.slug].pfx), 'byte')}" for slot in content.slots}
-        preview |= {NAME: as_yaml(content, folder, [MASKED_PASSWORD for _ in content.slots]), **texts}
-        return Bundle(tuple(files), preview)
+        passwords = [pfx[slot.slug].password for slot in content.slots]
+        return bundle(
+            content,
+            pfx,
+            authorities,
+            written={NAME: as_yaml(content, folder, passwords)},
+            shown={NAME: as_yaml(content, folder, [MASKED_PASSWORD for _ in passwords])},
+            readme=README.format(folder=folder.path),
+        )
 
 
 def as_yaml(content: Content, folder: Folder, passwords: Sequence[str]) -> str:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from certificates.content import Content
+from certificates.content import Bundle, Content, File, WrittenPfx
 from certificates.dialects import numbers
+from certificates.pem import armoured as pem
 from certificates.targets import IDENTIFIER, SERVICE
-from rollouts.exporters.folders import Folder, authority_name, pfx_paths
+from rollouts.exporters import count
+from rollouts.exporters.folders import Folder, authority_name, pfx_name, pfx_paths
 
 # From here on ClientCertificateUsages, before it WebServiceClientCertificates (cf-mendix-buildpack, security.py).
 USAGES_SINCE = (7, 20)
@@ -72,3 +74,22 @@ def usages_name(content: Content) -> str:
     version = numbers(content.runtime_version)
     old = version and version < USAGES_SINCE and all(pin.kind == SERVICE for pin in content.pins)
     return OLD_USAGES if old else USAGES
+
+
+def bundle(
+    content: Content,
+    pfx: Mapping[str, WrittenPfx],
+    authorities: Mapping[str, bytes],
+    *,
+    written: Mapping[str, str],
+    shown: Mapping[str, str],
+    readme: str,
+) -> Bundle:
+    """The PFX files and the authorities' certificates, beside the settings: `written` by path, `shown` the same with
+    their passwords masked."""
+    public = {authority_name(one): pem(authorities[one]) for one in content.authorities} | {"README.txt": readme}
+    files = [File(pfx_name(slot.slug), pfx[slot.slug].pfx) for slot in content.slots]
+    files += [File(path, text.encode()) for path, text in written.items()]
+    files += [File(path, text.encode(), secret=False) for path, text in public.items()]
+    sizes = {pfx_name(slot.slug): f"PKCS #12, {count(len(pfx[slot.slug].pfx), 'byte')}" for slot in content.slots}
+    return Bundle(tuple(files), {**sizes, **shown, **public})

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from certificates.content import Bundle, Content, File, PinnedTarget, WrittenPfx
-from certificates.pem import armoured as pem
-from rollouts.exporters import MASKED_PASSWORD, count
-from rollouts.exporters.folders import Folder, authority_name, base_folder, pfx_name, shown_path
+from certificates.content import Bundle, Content, PinnedTarget, WrittenPfx
+from rollouts.exporters import MASKED_PASSWORD
+from rollouts.exporters.folders import Folder, base_folder, shown_path
+from rollouts.exporters.mendix import bundle
 from rollouts.exporters.mendix import settings as mendix_settings
 
 README = """\
@@ -52,20 +52,17 @@ class MendixSettings:
         Raises ExportError for a base folder that the settings cannot carry.
         """
         folder = base_folder(content.base_folder)
-        written = [pfx[slot.slug] for slot in content.slots]
-        values = settings(content, folder, [one.password for one in written])
-        masked = settings(content, folder, [MASKED_PASSWORD for _ in written])
-        texts = {authority_name(one): pem(authorities[one]) for one in content.authorities}
-        texts["README.txt"] = README.format(folder=folder.path)
-        files = [File(pfx_name(slot.slug), pfx[slot.slug].pfx) for slot in content.slots]
-        files += [
-            File("custom-settings.json", as_json(values).encode()),
-            File("custom-settings.txt", as_text(values).encode()),
-            *(File(path, text.encode(), secret=False) for path, text in texts.items()),
-        ]
-        preview = {pfx_name(slot.slug): f"PKCS #12, {count(len(pfx[slot.slug].pfx), 'byte')}" for slot in content.slots}
-        preview |= {"custom-settings.json": as_json(masked), "custom-settings.txt": as_text(masked), **texts}
-        return Bundle(tuple(files), preview)
+        passwords = [pfx[slot.slug].password for slot in content.slots]
+        values = settings(content, folder, passwords)
+        masked = settings(content, folder, [MASKED_PASSWORD for _ in passwords])
+        return bundle(
+            content,
+            pfx,
+            authorities,
+            written={"custom-settings.json": as_json(values), "custom-settings.txt": as_text(values)},
+            shown={"custom-settings.json": as_json(masked), "custom-settings.txt": as_text(masked)},
+            readme=README.format(folder=folder.path),
+        )
 
 
 def settings(content: Content, folder: Folder, passwords: Sequence[str]) -> dict[str, str]:

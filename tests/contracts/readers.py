@@ -142,7 +142,7 @@ def buildpack_env(bundle: Bundle, folder: str) -> Runtime:
 
 def mendix_operator(bundle: Bundle, folder: str) -> Runtime:
     """mendix/docs, private-cloud-operator.md: base64 of file and password, never an empty one; pinTo is optional."""
-    runtime = yaml.safe_load(files_of(bundle)["mendixapp-patch.yaml"])["spec"]["runtime"]
+    runtime = yaml.load(files_of(bundle)["mendixapp-patch.yaml"], Loader=yaml.CSafeLoader)["spec"]["runtime"]
     assert set(runtime) <= {"clientCertificates", "customConfiguration"}
     certificates, usages = [], {}
     for number, entry in enumerate(runtime["clientCertificates"]):
@@ -159,12 +159,12 @@ def mendix_operator(bundle: Bundle, folder: str) -> Runtime:
 def kubernetes_secret(bundle: Bundle, folder: str) -> Runtime:
     """The Secret, mounted as a folder; and the TLS Secrets hold the same keys and certificates."""
     files = files_of(bundle)
-    (secret,) = yaml.safe_load_all(files["client-certificates.yaml"])
+    (secret,) = yaml.load_all(files["client-certificates.yaml"], Loader=yaml.CSafeLoader)
     assert (secret["kind"], secret["type"], secret["metadata"]["name"]) == ("Secret", "Opaque", "client-certificates")
     data = {key: base64.b64decode(value, validate=True) for key, value in secret["data"].items()}
     assert all(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) for key in data)
     names = [key.removesuffix(".pfx") for key in data if key.endswith(".pfx")]
-    each = list(yaml.safe_load_all(files.get("client-certificates-tls.yaml", b"")))
+    each = list(yaml.load_all(files.get("client-certificates-tls.yaml", b""), Loader=yaml.CSafeLoader))
     assert len({one["metadata"]["name"] for one in each}) == len(each) == len(names)
     for one, name in zip(each, names, strict=True):
         assert one["type"] == "kubernetes.io/tls"

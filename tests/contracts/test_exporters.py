@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certificates.content import Bundle, Content, PinnedTarget, Slot, WrittenPfx
@@ -231,6 +231,7 @@ def test_the_paths_are_relative_and_stay_inside(kind: str) -> None:
 
 
 @every_exporter
+@settings(deadline=None, max_examples=50)
 @given(
     keys=st.sets(
         st.one_of(
