@@ -18,7 +18,7 @@ from rollouts import actions as rollouts
 from rollouts.standing import standing
 from tests import pki
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def trust(environment: Environment, pem: bytes, by: Person) -> list[TrustedAuthority]:

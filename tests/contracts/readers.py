@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -53,6 +54,7 @@ def below(folder: str, path: str) -> str:
     return paths(path).relative_to(paths(folder)).as_posix()
 
 
+@cache
 def pem_to_der(text: bytes) -> tuple[bytes, ...]:
     return tuple(one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(text)) if text else ()
 
@@ -242,6 +244,7 @@ def java_keystore(bundle: Bundle, folder: str) -> Runtime:
     return Runtime(certificates, usages, frozenset(), authorities)
 
 
+@cache
 def assert_same_key(key: bytes, certificates: bytes) -> None:
     read = load_pem_private_key(key, None)
     assert read.public_key() == x509.load_pem_x509_certificate(certificates).public_key()

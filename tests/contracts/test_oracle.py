@@ -22,7 +22,13 @@ from tests.contracts.written import seen_as, trusted, written
 pytestmark = pytest.mark.contract
 
 # What the runtime itself reads is tried a thousand times; the others say the same in another notation, and more slowly.
-ENVIRONMENTS = {"mendix-settings": 1000, "buildpack-env": 1000, "pad-hocon": 1000, "kubernetes-secret": 60}
+ENVIRONMENTS = {
+    "mendix-settings": 1000,
+    "buildpack-env": 1000,
+    "pad-hocon": 1000,
+    "kubernetes-secret": 60,
+    "java-keystore": 100,
+}
 OTHERS = (
     "other.example",
     "Other.Service",
