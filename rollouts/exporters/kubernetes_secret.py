@@ -13,12 +13,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from certificates.content import Bundle, Content, File, PinnedTarget, WrittenPfx
 from certificates.pem import armoured as pem
 from rollouts.exporters import MASKED_PASSWORD, ExportError, count
 from rollouts.exporters.folders import safe_name
+from rollouts.exporters.quoted_yaml import dump
 
 ALL, EACH = "client-certificates.yaml", "client-certificates-tls.yaml"
 LARGEST = 1024 * 1024
@@ -117,12 +116,4 @@ def b64(value: bytes | str) -> str:
 
 def as_yaml(documents: list[dict[str, Any]]) -> str:
     """The resources, one document each; every text quoted."""
-    return yaml.safe_dump_all(
-        documents,
-        default_style='"',
-        default_flow_style=False,
-        sort_keys=False,
-        allow_unicode=True,
-        explicit_start=True,
-        width=1 << 20,
-    )
+    return dump(*documents, start=True)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import yaml
-
 from certificates.content import Bundle, Content, PinnedTarget, WrittenPfx
 from rollouts.exporters import MASKED_PASSWORD
 from rollouts.exporters.folders import Folder, base_folder, shown_path
 from rollouts.exporters.mendix import bundle, settings
+from rollouts.exporters.quoted_yaml import dump
 
 NAME = "client-certificates.yaml"
 README = f"""\
@@ -39,9 +38,7 @@ class M2eeYaml:
     one_password = False
 
     def spelled(self, pin: PinnedTarget, folder: str) -> str:
-        return yaml.safe_dump(
-            {pin.key: shown_path(pin.slug, folder)}, default_style='"', allow_unicode=True, width=1 << 20
-        ).strip()
+        return dump({pin.key: shown_path(pin.slug, folder)}).strip()
 
     def export(self, content: Content, pfx: Mapping[str, WrittenPfx], authorities: Mapping[str, bytes]) -> Bundle:
         """Writes `certificates/<slug>.pfx`, `authorities/ca-<fingerprint>.pem`, `client-certificates.yaml` and
@@ -59,12 +56,5 @@ class M2eeYaml:
 
 
 def as_yaml(content: Content, folder: Folder, passwords: Sequence[str]) -> str:
-    """The settings under `mxruntime`. Every text is quoted: YAML 1.1 has many that are no text without."""
-    return yaml.safe_dump(
-        {"mxruntime": settings(content, folder).named(list(passwords))},
-        default_style='"',
-        default_flow_style=False,
-        sort_keys=False,
-        allow_unicode=True,
-        width=1 << 20,
-    )
+    """The settings under `mxruntime`."""
+    return dump({"mxruntime": settings(content, folder).named(list(passwords))})

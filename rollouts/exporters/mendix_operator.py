@@ -11,11 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from certificates.content import Bundle, Content, File, PinnedTarget, WrittenPfx
 from rollouts.exporters import MASKED_PASSWORD, count
 from rollouts.exporters.mendix import never
+from rollouts.exporters.quoted_yaml import dump
 
 NAME = "mendixapp-patch.yaml"
 README = f"""\
@@ -76,11 +75,4 @@ def as_yaml(content: Content, keys: Mapping[str, str], passwords: Mapping[str, s
     }
     if names := never(content):
         runtime["customConfiguration"] = json.dumps({"NoClientCertificateUsages": ",".join(names)})
-    return yaml.safe_dump(
-        {"spec": {"runtime": runtime}},
-        default_style='"',
-        default_flow_style=False,
-        sort_keys=False,
-        allow_unicode=True,
-        width=1 << 20,
-    )
+    return dump({"spec": {"runtime": runtime}})

@@ -344,7 +344,7 @@ def test_export_of_200_against_writing_and_reading_200_files(figures, environmen
     forms = []
     for kind in exporters.EXPORTERS:
         # Linux starts no program with a variable that holds more.
-        fits = 60 if kind == "buildpack-env" else number
+        fits = 50 if kind == "buildpack-env" else number
         some = replace(content, slots=content.slots[:fits])
         given = {slot.slug: files[slot.slug] for slot in some.slots}
         spent = least(lambda: exporters.export(kind, some, given), 3)  # noqa: B023
