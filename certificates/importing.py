@@ -12,8 +12,10 @@ import binascii
 import csv
 import io
 import json
+import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -45,6 +47,19 @@ CERTIFICATES, AUTHORITIES, NEVER = (
 
 
 UNREADABLE: Final = "This YAML cannot be read; check its indentation, and write out what it has as anchors and aliases."
+
+
+# What zipfile and its decompressors raise for damaged, encrypted and unknown entries.
+UNZIPPABLE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    RuntimeError,
+    NotImplementedError,
+    OSError,
+    EOFError,
+    ValueError,
+)
 
 
 class NotImportable(Exception):
@@ -132,7 +147,7 @@ def unpacked(files: Sequence[Upload]) -> list[Upload]:
                     with archive.open(entry) as opened:
                         # The announced size is the sender's word.
                         found.append(Upload(entry.filename, opened.read(min(entry.file_size, MAX_FILE) + 1)))
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
+        except UNZIPPABLE as error:
             words = "has a password" if "password" in str(error) or "encrypted" in str(error) else "is damaged"
             raise NotImportable(f"The zip {words}, so it cannot be opened; pack the files anew without one.") from None
     return found
@@ -379,7 +394,10 @@ def _plan(
         if one.content is not None and len(one.content) > MAX_FILE:
             problems.append(f"{one.file} is larger than 1 MiB, so it is no certificate.")
         if one.content is None and not any(one.file in problem for problem in problems):
-            remarks.append(f"{one.file} is not among the files: it is listed here without its key, and its pins wait.")
+            remarks.append(
+                f"{one.file} is not among the files: it is listed without its key, and until that is uploaded an apply "
+                "leaves it and its pins out."
+            )
     if len(certificates) > MAX_CERTIFICATES:
         problems.append(f"These are {len(certificates)} certificates; at most {MAX_CERTIFICATES} come in at once.")
     return Plan(

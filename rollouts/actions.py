@@ -449,7 +449,7 @@ def import_now(*, environment: Environment, plan: Plan, by: Any) -> BroughtIn:
 def _as_running(by: Any, done: BroughtIn) -> None:
     """In an environment that was empty and from which nothing was applied, what came in is what runs, without a
     restart: a revision says so, and its evidence is the word of who imported it."""
-    if not done.was_empty:
+    if not (done.was_empty and done.whole):
         return
     destination = Destination.objects.select_for_update(of=("self",)).filter(environment=done.environment).first()
     if destination is None or destination.running_id is not None:

@@ -180,6 +180,11 @@ class BroughtIn:
     authorities: int
     was_empty: bool
 
+    @property
+    def whole(self) -> bool:
+        """Whether every certificate came with its key, so that what is here is all that runs there."""
+        return all(c.in_use is not None and not c.in_use.is_tracked_only for c in self.certificates)
+
 
 def nothing_more(done: BroughtIn) -> None:
     """What a caller has no more to do."""

@@ -338,6 +338,27 @@ def test_a_zip_that_grows_is_refused(environment: Environment) -> None:
         certificates.plan_import(files=[Upload("z.zip", bomb.getvalue())], pasted="", environment=environment, known={})
 
 
+def test_a_zip_with_a_damaged_entry_is_refused_in_words(environment: Environment) -> None:
+    packed_well = io.BytesIO()
+    with zipfile.ZipFile(packed_well, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.pfx", bytes(range(256)) * 20)
+    damaged = bytearray(packed_well.getvalue())
+    damaged[40:48] = b"\xff" * 8
+    with pytest.raises(Refused, match="is damaged"):
+        certificates.plan_import(files=[Upload("z.zip", bytes(damaged))], pasted="", environment=environment, known={})
+
+
+def test_what_came_without_a_key_is_not_said_to_run(environment: Environment, running_app: Any, owner: Person) -> None:
+    """The app may have that key: that an apply from here takes it away has to show as changes."""
+    files = [
+        Upload("s.json", settings(ClientCertificates="/x/a.pfx,/x/gone.pfx", ClientCertificatePasswords="secret,x"))
+    ]
+    bring(environment, [*files, Upload("a.pfx", GOOD)], owner)
+    running_app.refresh_from_db()
+    assert running_app.running is None
+    assert standing(environment).count > 0
+
+
 def test_what_is_pinned_here_already_is_not_pinned_again(environment: Environment, owner: Person) -> None:
     target = certificates.read_target(environment=environment, text="a.example", never=True)
     certificates.pin(environment=environment, target=target, certificate=None, by=owner)
