@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from audit import trail
 from certificates.actions.slots import called, visible
+from certificates.diagnosis import Refusal
 from certificates.facts import facts, warnings
 from certificates.intake import Upload, public_part
 from certificates.models import TrustedAuthority
@@ -26,7 +27,13 @@ TOLD = ("expired", "not_yet_valid", "weak_key", "explicit_curve", "dsa_key", "we
 
 def read_authorities(*, environment: Environment, files: Sequence[Upload]) -> list[TrustedAuthority]:
     """The authorities in these files, unsaved, one for each certificate. Raises Refusal or Refused."""
-    certificates, keys = public_part(files)
+    try:
+        certificates, keys = public_part(files)
+    except Refusal as refusal:
+        # Its sentence asks for a .pfx, which is not wanted here.
+        if refusal.code != "not_pkcs12":
+            raise
+        certificates, keys = (), False
     if keys:
         raise Refused(
             _("This file may hold a private key; an authority is given as its certificate alone, in PEM or DER."),
