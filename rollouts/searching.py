@@ -68,9 +68,8 @@ class Hit:
 
 @dataclass(frozen=True)
 class Findings:
-    """`targets` are the hosts and names that were read in the text; `unpinned` those that no pin names."""
+    """`unpinned` are the hosts in the text that no pin names."""
 
-    targets: tuple[str, ...]
     hits: tuple[Hit, ...]
     unpinned: tuple[str, ...]
     meanings: tuple[str, ...]
@@ -94,7 +93,6 @@ def search(text: str, person: Any) -> Findings:
     hosts = tuple(name for name, kind in names.items() if kind == HOST)
     lowered = text.lower()
     return Findings(
-        targets=tuple(name for name in names if name in keys) or hosts,
         hits=hits,
         unpinned=tuple(host for host in hosts if host not in keys),
         meanings=tuple(str(words) for marks, words in MEANINGS if any(mark in lowered for mark in marks)),

@@ -64,12 +64,9 @@ def import_new(request: HttpRequest) -> HttpResponse:
 
 def known(places: list[Environment]) -> dict[str, Environment]:
     """By the names that a list may use, in small letters: those of the address and those of the pages."""
-    found = {}
-    for place in places:
-        application = place.application
-        found[f"{application.name}/{place.name}".lower()] = place
-        found[f"{application.slug}/{place.slug}".lower()] = place
-    return found
+    found = {f"{place.application.slug}/{place.slug}".lower(): place for place in places}
+    # Where one's address is another's name, the name wins: it is what people write in lists.
+    return found | {f"{place.application.name}/{place.name}".lower(): place for place in places}
 
 
 @dataclass(frozen=True)
