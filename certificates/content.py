@@ -123,6 +123,8 @@ class Bundle:
 
     files: tuple[File, ...]
     preview: Mapping[str, str] = field(default_factory=dict)
+    # What the files carry, by slug, so that a connection can be tried with exactly that; not delivered.
+    sent: Mapping[str, WrittenPfx] = field(default_factory=dict, repr=False)
 
     @property
     def digest(self) -> str:

@@ -389,6 +389,17 @@ class PinForm(forms.Form):
             "invalid_choice": _("Choose a certificate of this environment."),
         },
     )
+    test_address = AsTyped(
+        label=_("Address to test"),
+        required=False,
+        help_text=_(
+            "Where a connection is tried, if not at the host itself: api.example.com:8443/health, or smtp://, imap://"
+            " or ldap:// and a host. Not exported."
+        ),
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "autocapitalize": "off", "spellcheck": "false", "class": "mono"}
+        ),
+    )
     note = forms.CharField(label=_("Note"), max_length=200, required=False)
 
     def __init__(self, environment: Environment, *args: Any, interpret: str = "", **kwargs: Any) -> None:

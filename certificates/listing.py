@@ -124,6 +124,9 @@ class PinRow:
     address: str = ""
     mark: str = ""
     css: str = ""
+    # The last test of its connection, as the page above this layer tells it: text, tone and icon of a chip; and when.
+    test: tuple[str, str, str] | None = None
+    tested: str = ""
 
     @property
     def sends(self) -> str:

@@ -207,6 +207,8 @@ class Pin(models.Model):
     key = models.CharField(max_length=200)
     certificate = models.ForeignKey(ClientCertificate, on_delete=models.PROTECT, null=True, related_name="pins")
     note = models.CharField(max_length=200, blank=True)
+    # Where a connection is tried for it (certificates.addresses); "" for what follows from the target. Not exported.
+    test_address = models.CharField(max_length=300, blank=True, default="", db_default="")
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.CharField(max_length=200)
 

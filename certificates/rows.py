@@ -77,11 +77,14 @@ def _targets(row: Row) -> str:
 
 def filled_pins(context: Context, rows: Iterable[PinRow]) -> SafeString:
     """The rows, whole."""
-    skeletons: dict[str, str] = {}
+    skeletons: dict[tuple[Any, ...], str] = {}
     filled = []
     for row in rows:
-        if row.sends not in skeletons:
-            skeletons[row.sends] = skeleton(context, "certificates/pin_row.html", sends=row.sends)
+        like = (row.sends, row.test, bool(row.tested))
+        if like not in skeletons:
+            skeletons[like] = skeleton(
+                context, "certificates/pin_row.html", sends=row.sends, test=row.test, tested=row.tested
+            )
         cells = {
             "id": row.pk,
             "css": row.css,
@@ -89,11 +92,12 @@ def filled_pins(context: Context, rows: Iterable[PinRow]) -> SafeString:
             "mark": row.mark,
             "note": f' <span class="sub">{escape(row.note)}</span>' if row.note else "",
             "kind": escape(row.kind),
+            "when": escape(row.tested),
             "sent": escape(shortened(row.name or "", 80)),
             "sent_address": escape(f"{row.address}certificates/{row.certificate}/"),
             "address": escape(f"{row.address}pins/{row.pk}/"),
         }
-        filled.append(skeletons[row.sends].format_map(cells))
+        filled.append(skeletons[like].format_map(cells))
     return _safe("".join(filled))
 
 

@@ -22,7 +22,9 @@ from environments.names import checked_name, checked_slug
 from environments.refusals import Refused
 
 # What one form of an environment edits.
-SETTINGS = ("name", "production", "runtime", "runtime_version", "profile", "base_folder")
+SETTINGS = ("name", "production", "runtime", "runtime_version", "profile", "base_folder", "connection_tests")
+# What an apply does with tests of connections.
+CONNECTION_TESTS = ("block", "warn", "skip")
 
 
 def take_turns(environment: Environment) -> None:
@@ -104,11 +106,12 @@ def change_environment(
     runtime: str | None = None,
     profile: str | None = None,
     base_folder: str | None = None,
+    connection_tests: str | None = None,
     shown: str = "",
     by: Any,
 ) -> None:
     """Changes name, production mark, runtime version and, where given, the kind of runtime, how files are encrypted for
-    it, and the folder that exported paths start with."""
+    it, the folder that exported paths start with, and what a refused connection test does to an apply."""
     take_turns(environment)
     insist_on(environment, SETTINGS, shown)
     name = checked_name(name)
@@ -121,6 +124,10 @@ def change_environment(
         values["profile"] = profile
     if base_folder is not None:
         values["base_folder"] = base_folder.strip()
+    if connection_tests is not None:
+        if connection_tests not in CONNECTION_TESTS:
+            raise Refused(_("Choose what a refused connection test does."), field="connection_tests")
+        values["connection_tests"] = connection_tests
     changed = {
         field: [getattr(environment, field), new] for field, new in values.items() if getattr(environment, field) != new
     }

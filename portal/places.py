@@ -8,12 +8,14 @@
         "address": "http://billing.internal/",
         "folder": "/srv/countersign/billing-test",
         "cwd": "/opt/billing",
-        "env": {"JAVA_HOME": "/usr/lib/jvm/default-java"}
+        "env": {"JAVA_HOME": "/usr/lib/jvm/default-java"},
+        "trust": "/etc/ssl/internal-authorities.pem"
       }
     }
 
 `argv` and `status_url` must be there. `{configuration}` becomes the folder with the delivered files; without `folder`
-it lies in the data folder. The names are kept beside environments, so they do not change. A command stands here and
+it lies in the data folder. `trust` names a PEM file with the authorities that the app trusts beside the public ones,
+for tests of connections. The names are kept beside environments, so they do not change. A command stands here and
 never on a page: whoever may write this file decides what runs.
 """
 
@@ -26,7 +28,7 @@ from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 
-_TEXTS: Final = {"title", "status_url", "address", "folder", "cwd"}
+_TEXTS: Final = {"title", "status_url", "address", "folder", "cwd", "trust"}
 _KNOWN: Final = _TEXTS | {"argv", "env"}
 # As in rollouts.models.Destination.place.
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")

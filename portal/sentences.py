@@ -41,6 +41,7 @@ ACTIONS: dict[str, tuple[Words, Words]] = {
     "certificate.version-chosen": (_("Version chosen"), _("chose version {version} of {subject}")),
     "changes.undone": (_("Changes undone"), _("undid the changes that were not running")),
     "configuration.imported": (_("Configuration imported"), _("brought into {subject} what runs today")),
+    "connection.tested": (_("Connection tested"), _("tested the connection to {target} ({verdict})")),
     "environment.archived": (_("Environment archived"), _("archived {subject}")),
     "environment.brought-back": (_("Environment brought back"), _("brought {subject} back")),
     "environment.changed": (_("Environment changed"), _("changed the settings of {subject}")),

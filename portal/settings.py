@@ -5,7 +5,7 @@ from pathlib import Path
 
 from django.utils.translation import gettext_lazy as _
 
-from portal import engines, env, file_queue, logs, places
+from portal import doors, engines, env, file_queue, logs, places
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -195,6 +195,7 @@ if SANDBOX:
             "address": f"http://127.0.0.1:{_http}/",
             "folder": str(APPS_DIR / f"sandbox-app-{_number}"),
             "cwd": str(BASE_DIR),
+            "trust": str(SANDBOX_DIR / "partner-server-ca.pem"),
             "status_url": f"http://127.0.0.1:{_http}/status",
             "argv": [
                 sys.executable, "-m", "sandbox.app",
@@ -208,6 +209,18 @@ if SANDBOX:
 # The places of this server's own apps, out of a JSON file (its shape: portal/places.py).
 if _places := env.text("COUNTERSIGN_PLACES"):
     LOCAL_PROCESSES |= places.read(_places, APPS_DIR)
+
+# --- What the portal connects to --------------------------------------------------------------------------------------
+
+# Tests of connections: `public`, `private`, networks like 10.20.0.0/16, or `nothing`. Addresses of this machine and of
+# a cloud's metadata are never reached; only the sandbox's partner is on loopback.
+DOORS = {
+    "tests": doors.door(
+        "COUNTERSIGN_TESTS_MAY_REACH",
+        default="public",
+        places=doors.sandbox_places(SANDBOX_TLS_PORT) if SANDBOX else {},
+    )
+}
 
 # --- Accounts ---------------------------------------------------------------------------------------------------------
 

@@ -29,15 +29,15 @@ from certificates import current
 from certificates.actions.imports import BroughtIn
 from certificates.content import Content
 from certificates.importing import Plan
-from certificates.models import ClientCertificate, Incoming, Version
+from certificates.models import ClientCertificate, Incoming, Pin, Version
 from environments import actions as environments
 from environments.attempts import TooManyAttempts, paused
 from environments.models import Environment, Person
 from environments.refusals import Refused
-from rollouts import exporters, unseal, watching
+from rollouts import connections, exporters, unseal, watching
 from rollouts.changes import Change, changes, nothing
 from rollouts.connectors import ConnectorError, Observation
-from rollouts.models import Destination, Revision, RevisionEntry, Rollout, Step
+from rollouts.models import ConnectionTest, Destination, Revision, RevisionEntry, Rollout, Step
 from rollouts.states import ACTIVE, CANCELLABLE, FINAL, Kind
 from vault import safe
 from vault.errors import VaultError
@@ -152,12 +152,14 @@ def apply(
     ticket: str = "",
     start: bool | None = None,
     insist: bool = False,
+    despite_tests: bool = False,
     by: Any,
 ) -> Rollout:
     """Freezes the wanted content as a revision and asks for it to be made to run.
 
     `shown` is the digest of the content that the person saw; when the content moved on, nothing happens. `start` asks
-    for a stopped app to be started. `insist` applies content that failed before.
+    for a stopped app to be started. `insist` applies content that failed before. `despite_tests` goes on where a
+    connection test is refused.
     """
     reason = _reason(reason)
     with transaction.atomic():
@@ -184,6 +186,7 @@ def apply(
             Kind.APPLY,
             revision=revision,
             start_after=destination.wanted_running if start is None else start,
+            despite_tests=despite_tests,
             reason=reason,
             ticket=ticket,
             by=by,
@@ -324,8 +327,10 @@ def _request(
     start_after: bool,
     reason: str,
     ticket: str,
+    despite_tests: bool = False,
     by: Any,
 ) -> Rollout:
+    tests = destination.environment.connection_tests
     delivers = kind in (Kind.APPLY, Kind.ROLL_BACK)
     busy = Refused(_("Something is already being applied, stopped or started here; wait for it to end."))
     # Looked for beforehand: while a worker is ending one, the constraint would wait for that worker, and it for us.
@@ -341,6 +346,7 @@ def _request(
                 previous=destination.running,
                 previous_bundle=destination.bundle,
                 start_after=start_after,
+                connection_tests="warn" if tests == "block" and despite_tests else tests,
                 reason=reason,
                 ticket=ticket.strip()[:100],
                 requested_by=str(by),
@@ -502,6 +508,46 @@ def export_to_download(
             digest=bundle.digest, files=[f.path for f in bundle.files],
         )  # fmt: skip
     return bundle
+
+
+# --- Testing connections ----------------------------------------------------------------------------------------------
+
+
+# In one web process; each takes a thread of its own until it ends.
+TESTS_AT_ONCE = threading.BoundedSemaphore(4)
+
+
+def test_connection(*, pin: Pin, by: Any) -> ConnectionTest:
+    """Tries the connection that a pin is for, with the certificate that it would send after the next apply."""
+    environment = pin.environment
+    destination = Destination.objects.filter(environment=environment).first()
+    asked = connections.of_pins(environment, destination, [pin.pk])
+    if not asked:
+        raise Refused(
+            _("“%(name)s” is disabled or has no private key here, so nothing can be sent; enable it first.")
+            % {"name": pin.certificate}
+        )
+    (one,) = asked
+    if not TESTS_AT_ONCE.acquire(timeout=1):
+        raise Refused(_("Several connections are being tested already; try again in a few seconds."))
+    try:
+        version = pin.certificate.in_use if pin.certificate else None
+        identities = {}
+        if version is not None and one.slot is not None and one.address is not None:
+            identities[one.slot.slug] = unseal.identity_of(version, reason=f"connection test of {pin.key}", by=by)
+        authorities = connections.trusted(environment, destination, current.content(environment))
+        ((_one, finding),) = connections.tried(asked, identities, authorities)
+    except (VaultError, unseal.ReadBackError) as error:
+        raise Refused(str(error)) from None
+    finally:
+        TESTS_AT_ONCE.release()
+    with transaction.atomic():
+        made = connections.kept(environment, one, finding, version=version, by=by)
+        trail.record(
+            "connection.tested", by=by, subject=pin, target=pin.key, address=made.address, verdict=made.verdict,
+            certificate=pin.certificate.name if pin.certificate else None,
+        )  # fmt: skip
+    return made
 
 
 # --- Nudging ----------------------------------------------------------------------------------------------------------

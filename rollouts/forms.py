@@ -41,9 +41,12 @@ class ApplyForm(ReasonForm):
         initial="yes",
     )
     insist = forms.BooleanField(label=_("Try it again all the same"), required=False)
+    despite_tests = forms.BooleanField(label=_("Go on even if a connection is refused"), required=False)
 
-    def __init__(self, stand: Standing, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, stand: Standing, *args: Any, refusals: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if not refusals:
+            del self.fields["despite_tests"]
         if not stand.stopped:
             del self.fields["start"]
         if not stand.blocked:
@@ -118,6 +121,16 @@ class EnvironmentSettingsForm(EnvironmentForm, SharedForm):
         ),
     )
 
+    connection_tests = forms.ChoiceField(
+        label=_("Before each apply, connections are tested"),
+        required=False,
+        widget=forms.RadioSelect(attrs={"class": "choices"}),
+        choices=[
+            ("block", _("A partner that refuses a certificate stops the apply before the restart.")),
+            ("warn", _("A refusal is shown, and the apply goes on.")),
+            ("skip", _("Not tested: this server cannot reach the partners.")),
+        ],
+    )
     profile = forms.ChoiceField(
         label=_("Exported files are encrypted with"),
         required=False,
@@ -136,6 +149,9 @@ class EnvironmentSettingsForm(EnvironmentForm, SharedForm):
         ]
         if placed:
             del self.fields["base_folder"], self.fields["runtime"]
+
+    def clean_connection_tests(self) -> str:
+        return self.cleaned_data["connection_tests"] or str(self.initial["connection_tests"])
 
     def clean_runtime(self) -> str:
         return self.cleaned_data["runtime"] or str(self.initial["runtime"])

@@ -193,21 +193,21 @@ class Line:
 
 
 @contextmanager
-def calling(rollout: Rollout, call: str, text: str) -> Iterator[Callable[[str], None]]:
+def calling(rollout: Rollout, call: str, text: str) -> Iterator[Callable[..., None]]:
     """One call to the outside. Commits the intent, and the outcome whatever it is; the body may say more about it by
-    calling what it gets."""
+    calling what it gets, also that it went only so far (`outcome="warn"`)."""
     reached(rollout, call, "before-intent")
     hold(rollout)
-    line, said = Line(rollout, call, text), [""]
+    line, said = Line(rollout, call, text), ["", "ok"]
     reached(rollout, call, "after-intent")
     try:
-        yield lambda result: said.__setitem__(0, result)
+        yield lambda result, outcome="ok": said.__setitem__(slice(None), [result, outcome])
     except Exception as error:
         known = isinstance(error, (CannotGoOn, ConnectorError, VaultError))
         line.ended("warn" if isinstance(error, OutOfOrder) else "failed", str(error) if known else said[0])
         raise
     reached(rollout, call, "after-call")
-    line.ended("ok", said[0])
+    line.ended(said[1], said[0])
     reached(rollout, call, "after-outcome")
 
 

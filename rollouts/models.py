@@ -143,6 +143,8 @@ class Rollout(models.Model):
     start_after = models.BooleanField(default=True)
     reason = models.CharField(max_length=500, blank=True)
     ticket = models.CharField(max_length=100, blank=True)
+    # What a connection test that is refused does to it: block, warn, or skip the tests.
+    connection_tests = models.CharField(max_length=10, default="skip", db_default="skip")
     requested_by = models.CharField(max_length=200)
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
     finished_at = models.DateTimeField(null=True)
@@ -230,6 +232,43 @@ class Step(models.Model):
 
     def __str__(self) -> str:
         return self.text
+
+
+class ConnectionTest(models.Model):
+    """What one test of a connection found, with what was to be sent: of a rollout, or asked for by itself."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="connection_tests_made")
+    rollout = models.ForeignKey(Rollout, on_delete=models.PROTECT, null=True, related_name="tests")
+    # before the restart, after it; "" for one that was asked for by itself
+    moment = models.CharField(max_length=10, blank=True)
+    kind = models.CharField(max_length=20)
+    key = models.CharField(max_length=200)
+    # Null where nothing was to be sent.
+    version = models.ForeignKey(Version, on_delete=models.PROTECT, null=True, related_name="+")
+    address = models.CharField(max_length=300, blank=True)
+    # SHA-256 over what the result depends on (rollouts.connections): it says something only while that is the same.
+    basis = models.CharField(max_length=64)
+    verdict = models.CharField(max_length=20)
+    sentence = models.TextField()
+    caution = models.TextField(blank=True)
+    facts = models.JSONField(default=dict)  # rollouts.probing.Finding
+    tested_at = models.DateTimeField(default=timezone.now)
+    tested_by = models.CharField(max_length=200)
+
+    class Meta:
+        ordering = ["-tested_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["rollout", "moment", "key"],
+                condition=Q(rollout__isnull=False),
+                name="one_test_per_target_and_moment_of_a_rollout",
+            ),
+        ]
+        indexes = [models.Index(fields=["environment", "key", "-tested_at"], name="tests_of_a_target")]
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.verdict}"
 
 
 class Pulse(models.Model):

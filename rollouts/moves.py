@@ -20,8 +20,10 @@ from uuid import UUID
 from django.db import Error, connection
 from django.utils import timezone
 
+from audit.actors import PORTAL
+from certificates import pkcs12
 from certificates.content import Bundle as Files
-from rollouts import exporters, unseal
+from rollouts import connections, exporters, unseal
 from rollouts.connectors import Connector, ConnectorError, Observation, OutOfOrder
 from rollouts.holding import (
     CannotGoOn,
@@ -37,7 +39,7 @@ from rollouts.holding import (
     say,
     take,
 )
-from rollouts.models import Bundle, Destination, Rollout, Step
+from rollouts.models import Bundle, ConnectionTest, Destination, Rollout, Step
 from rollouts.states import ACTIVE, STATES, Kind, Proof
 from rollouts.watching import PROVED, contradicts, note, watch, why_not_verified
 from vault.envelope import VaultError
@@ -177,7 +179,43 @@ def check(rollout: Rollout) -> None:
         tell(f"{_n(len(new.files), 'file')} to deliver; both can be opened")
     with calling(rollout, "check", "Ask the platform") as tell:
         tell(connector(rollout).check())
+    _try_connections(rollout, new, "before")
     enter(rollout, "delivering")
+
+
+def _try_connections(rollout: Rollout, files: Files, moment: str) -> None:
+    """Tries the pinned connections with what the files carry. Raises CannotGoOn where one is turned away before the
+    restart, and the rollout is not to go on then; afterwards it is only said."""
+    if rollout.connection_tests == "skip":
+        return
+    environment, content = rollout.environment, _revision(rollout).frozen
+    tests = rollout.tests.filter(moment=moment)
+    done = set(tests.values_list("key", flat=True))  # by a worker that died on the way
+    asked = [
+        one for one in connections.of_content(environment, environment.destination, content) if one.key not in done
+    ]
+    if not asked and not done:
+        return
+    with calling(rollout, "test", f"Test {_n(len(asked), 'connection')}") as tell:
+        versions = {e.slug: e.version for e in _revision(rollout).entries.select_related("version")}
+        identities = {slug: pkcs12.read(pfx.pfx, pfx.password) for slug, pfx in files.sent.items()}
+        trusted = connections.trusted(environment, environment.destination, content)
+        for one, finding in connections.tried(asked, identities, trusted):
+            hold(rollout)
+            version = versions.get(one.slot.slug) if one.slot else None
+            connections.kept(
+                environment, one, finding, version=version, by=PORTAL, rollout=rollout, moment=moment
+            )  # fmt: skip
+        found = list(tests.order_by("key"))
+        bad = [test for test in found if test.verdict in connections.IN_THE_WAY]
+        if bad and moment == "before" and rollout.connection_tests == "block":
+            more = f" And {len(bad) - 1} more." if len(bad) > 1 else ""
+            raise CannotGoOn(f"{bad[0].key}: {bad[0].sentence}{more}")
+        tell(connections.in_words(found), "warn" if any(_is_odd(test) for test in found) else "ok")
+
+
+def _is_odd(test: ConnectionTest) -> bool:
+    return test.verdict != "accepted" or bool(test.caution)
 
 
 def deliver(rollout: Rollout) -> None:
@@ -250,6 +288,9 @@ def verify(rollout: Rollout) -> None:
         if rollout.overdue or contradicts(rollout, seen, rollout.incarnation_before, _expected(rollout)):
             raise CannotGoOn(why_not_verified(seen, _expected(rollout)))
         return  # give it back; the next nudge goes on watching
+    if rollout.kind in (Kind.APPLY, Kind.ROLL_BACK) and rollout.connection_tests != "skip":
+        files = unseal.open_bundle(_bundle(rollout), reason="connections tested after the restart")
+        _try_connections(rollout, files, "after")
     running = f"revision {rollout.revision.number}" if rollout.revision else "what was there before"
     say(rollout, f"The app runs with {running}: {PROVED[proof]}")
     enter(

@@ -65,7 +65,7 @@ STATES = {
             calls=("observe",),
         ),
         State("exporting", ("checking", "refused"), "refused", 600, calls=("export",)),
-        State("checking", ("delivering", "refused"), "refused", 600, calls=("open", "check")),
+        State("checking", ("delivering", "refused"), "refused", 600, calls=("open", "check", "test")),
         State(
             "delivering",
             ("refused", "stopping", "starting", "verified", "rolling_back"),
@@ -82,7 +82,7 @@ STATES = {
             calls=("stop", "start"),
         ),
         State("starting", ("verifying", "rolling_back"), "rolling_back", 600, calls=("start",)),
-        State("verifying", ("verified", "rolling_back"), "rolling_back", 120, calls=("observe",)),
+        State("verifying", ("verified", "rolling_back"), "rolling_back", 120, calls=("observe", "test")),
         State(
             "rolling_back",
             ("rolled_back", "needs_help"),

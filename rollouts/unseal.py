@@ -98,7 +98,7 @@ def export(
     Raises exporters.ExportError for what it cannot express."""
     one = exporters.exporter(exporter).one_password
     files = written(versions, profile=content.profile, one_password=one, reason=reason, by=by)
-    return exporters.export(exporter, content, files, trusted)
+    return replace(exporters.export(exporter, content, files, trusted), sent=files)
 
 
 def write_bundle(
@@ -146,17 +146,27 @@ def open_bundle(bundle: Bundle, *, reason: str, by: Any = None) -> contents.Bund
 def pack(bundle: contents.Bundle) -> bytes:
     return json.dumps(
         {
-            "format": 1,
+            "format": 2,
             "files": [
                 {"path": f.path, "content": base64.b64encode(f.content).decode(), "secret": f.secret}
                 for f in bundle.files
             ],
+            "sent": {
+                slug: {"pfx": base64.b64encode(pfx.pfx).decode(), "password": pfx.password}
+                for slug, pfx in bundle.sent.items()
+            },
         },
         separators=(",", ":"),
     ).encode()
 
 
 def unpack(packed: bytes) -> contents.Bundle:
+    """Also of format 1, which did not say what its files carry."""
+    stored = json.loads(packed)
     return contents.Bundle(
-        tuple(File(f["path"], base64.b64decode(f["content"]), f["secret"]) for f in json.loads(packed)["files"])
+        tuple(File(f["path"], base64.b64decode(f["content"]), f["secret"]) for f in stored["files"]),
+        sent={
+            slug: WrittenPfx(base64.b64decode(pfx["pfx"]), pfx["password"])
+            for slug, pfx in stored.get("sent", {}).items()
+        },
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from rollouts.views import changing, exports, lookup, overview, rolling, settings
+from rollouts.views import changing, connections, exports, lookup, overview, rolling, settings
 
 urlpatterns = [
     path("", overview.environment, name="environment"),
@@ -13,6 +13,7 @@ urlpatterns = [
     path("apply/", changing.apply, name="apply"),
     path("undo/", changing.undo, name="undo"),
     path("ask/<str:kind>/", changing.ask, name="ask"),
+    path("network/pins/<uuid:pk>/test/", connections.connection, name="connection"),
     path("network/lookup/", lookup.lookup, name="lookup"),
     path("rollouts/", rolling.rollouts, name="rollouts"),
     path("rollouts/<uuid:pk>/", rolling.rollout, name="rollout"),

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from audit import trail
-from certificates import dialects
+from certificates import addresses, dialects
 from certificates.actions.slots import called
 from certificates.models import ClientCertificate, Pin
 from certificates.targets import Interpretation, TargetError, interpret
@@ -36,17 +36,32 @@ def read_target(*, environment: Environment, text: str, kind: str | None = None,
 
 @transaction.atomic
 def pin(
-    *, environment: Environment, target: Interpretation, certificate: ClientCertificate | None, note: str = "", by: Any
+    *,
+    environment: Environment,
+    target: Interpretation,
+    certificate: ClientCertificate | None,
+    note: str = "",
+    test_address: str = "",
+    by: Any,
 ) -> Pin:
-    """Pins a target to a certificate, or, with None, to *never send a certificate*."""
+    """Pins a target to a certificate, or, with None, to *never send a certificate*. `test_address`: where a connection
+    is tried for it (certificates.addresses), "" for what follows from the target."""
     take_turns(environment)
     _belongs(certificate, environment)
-    return pin_imported(environment=environment, target=target, certificate=certificate, note=note, by=by)
+    return pin_imported(
+        environment=environment, target=target, certificate=certificate, note=note, test_address=test_address, by=by
+    )
 
 
 @transaction.atomic
 def pin_imported(
-    *, environment: Environment, target: Interpretation, certificate: ClientCertificate | None, note: str = "", by: Any
+    *,
+    environment: Environment,
+    target: Interpretation,
+    certificate: ClientCertificate | None,
+    note: str = "",
+    test_address: str = "",
+    by: Any,
 ) -> Pin:
     """As `pin`, also to a certificate whose key is not here: what runs elsewhere is pinned to it, and nothing is sent
     from here until its key comes."""
@@ -58,6 +73,7 @@ def pin_imported(
         key=target.key,
         certificate=certificate,
         note=note.strip()[:200],
+        test_address=_tested_at(test_address),
         created_by=called(by),
     )
     _save(pin, force_insert=True)
@@ -67,18 +83,25 @@ def pin_imported(
 
 @transaction.atomic
 def change_pin(
-    *, pin: Pin, target: Interpretation, certificate: ClientCertificate | None, note: str = "", by: Any
+    *,
+    pin: Pin,
+    target: Interpretation,
+    certificate: ClientCertificate | None,
+    note: str = "",
+    test_address: str = "",
+    by: Any,
 ) -> None:
     take_turns(pin.environment)
     _belongs(certificate, pin.environment)
-    note = note.strip()[:200]
-    if (pin.kind, pin.key, pin.certificate, pin.note) == (target.kind, target.key, certificate, note):
+    was = (pin.kind, pin.key, pin.certificate, pin.note, pin.test_address)
+    now = (target.kind, target.key, certificate, note.strip()[:200], _tested_at(test_address))
+    if was == now:
         return
     if target.key != pin.key:
         _is_free(pin.environment, target.key)
     before = {"target": pin.key, "certificate": _name(pin.certificate)}
-    pin.kind, pin.key, pin.certificate, pin.note = target.kind, target.key, certificate, note
-    _save(pin, update_fields=["kind", "key", "certificate", "note"])
+    pin.kind, pin.key, pin.certificate, pin.note, pin.test_address = now
+    _save(pin, update_fields=["kind", "key", "certificate", "note", "test_address"])
     trail.record(
         "pin.changed", by=by, subject=pin, before=before, target=pin.key, kind=pin.kind, certificate=_name(certificate)
     )
@@ -101,6 +124,16 @@ def _save(pin: Pin, **how: Any) -> None:
         raise Refused(
             _("%(key)s is already pinned here; change that pin instead.") % {"key": pin.key}, field="target"
         ) from None
+
+
+def _tested_at(text: str) -> str:
+    """In its shortest spelling. Raises Refused for what is no address."""
+    if not text.strip():
+        return ""
+    try:
+        return str(addresses.read(text))
+    except addresses.AddressError as error:
+        raise Refused(str(error), field="test_address") from None
 
 
 def _name(certificate: ClientCertificate | None) -> str | None:

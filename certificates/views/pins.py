@@ -50,7 +50,10 @@ def pin_new(request: HttpRequest, app: str, env: str) -> HttpResponse:
 def pin_edit(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     pin = get_pin(request.user, app, env, pk)
     environment = pin.environment
-    initial = {"target": pin.key, "kind": pin.kind, "certificate": str(pin.certificate_id or NEVER), "note": pin.note}
+    initial = {
+        "target": pin.key, "kind": pin.kind, "certificate": str(pin.certificate_id or NEVER), "note": pin.note,
+        "test_address": pin.test_address,
+    }  # fmt: skip
     form = PinForm(
         environment, posted(request), initial=initial, interpret=f"{environment.url('pin-interpret')}?pin={pk}"
     )
@@ -67,7 +70,9 @@ def pin_edit(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse
 def _save(form: PinForm, environment: Environment, pin: Pin | None, by: Any) -> Pin | None:
     """The pin as it is now; None where it was refused, with the sentence in the form."""
     given = form.cleaned_data
-    choice: dict[str, Any] = {"certificate": form.chosen, "note": given["note"], "by": by}
+    choice: dict[str, Any] = {
+        "certificate": form.chosen, "note": given["note"], "test_address": given["test_address"], "by": by
+    }  # fmt: skip
     try:
         target = actions.read_target(
             environment=environment, text=given["target"], kind=given["kind"], never=form.chosen is None

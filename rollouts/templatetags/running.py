@@ -15,7 +15,7 @@ from certificates.dialects import dialect_of
 from certificates.models import ClientCertificate
 from certificates.targets import WORDS, Interpretation
 from environments.models import Environment
-from rollouts import exporters
+from rollouts import connections, exporters
 from rollouts.standing import Standing
 
 register = template.Library()
@@ -47,6 +47,21 @@ def mark_rows(standing: Standing, what: str, rows: Any) -> str:
     for row in rows:
         key = row.key if what == "pin" else row.certificate.slug
         row.mark, row.css = mark(standing, what, key), row_mark(standing, what, key)
+    return ""
+
+
+@register.simple_tag
+def test_rows(standing: Standing, rows: Any) -> str:
+    """Gives each pin of a list what the last test of its connection said."""
+    environment = standing.environment
+    asked = connections.of_pins(environment, standing.destination, [row.pk for row in rows])
+    found = connections.newest(environment, asked)
+    testable = {one.key for one in asked}
+    for row in rows:
+        if test := found.get(row.key):
+            row.test, row.tested = connections.verdict(test), connections.age(test)
+        elif row.key in testable:
+            row.test = (_("Not tested"), "plain", "circle")
     return ""
 
 

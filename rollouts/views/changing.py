@@ -15,7 +15,7 @@ from environments.access import Right, get_environment
 from environments.forms import refused
 from environments.models import Environment
 from environments.refusals import Refused
-from rollouts import actions, authors
+from rollouts import actions, authors, connections
 from rollouts.differences import answers_that_change, lines
 from rollouts.forms import ApplyForm, AskForm, UndoForm
 from rollouts.models import Rollout
@@ -50,7 +50,8 @@ def changes(request: HttpRequest, app: str, env: str) -> HttpResponse:
 def apply(request: HttpRequest, app: str, env: str) -> HttpResponse:
     environment = get_environment(request.user, app, env, to=Right.APPLY)
     stand = standing(environment)
-    form = ApplyForm(stand, request.POST if request.method == "POST" else None)
+    refusals = _known_refusals(environment, stand)
+    form = ApplyForm(stand, request.POST if request.method == "POST" else None, refusals=bool(refusals))
     if form.is_bound and form.is_valid():
         try:
             made = actions.apply(environment=environment, by=request.user, **form.choices)
@@ -68,11 +69,21 @@ def apply(request: HttpRequest, app: str, env: str) -> HttpResponse:
         "standing": stand,
         **_lines(stand, request),
         "form": form,
+        "refusals": refusals,
         "downtime": downtime_in_words(environment),
         "why_blocked": why_blocked(stand),
     }
     status = 422 if form.is_bound else 200
     return render(request, "rollouts/apply.html", {"section": "applications", **context}, status=status)
+
+
+def _known_refusals(environment: Environment, stand: Standing) -> list[connections.Told]:
+    """What the last tests of the connections to be tested said, where that would stop an apply."""
+    if environment.connection_tests != "block" or stand.destination is None:
+        return []
+    asked = connections.of_content(environment, stand.destination, stand.wanted)
+    found = [connections.told(test) for test in connections.newest(environment, asked).values()]
+    return [one for one in found if one.turned_away]
 
 
 def _already(environment: Environment, shown: str) -> Rollout | None:

@@ -21,7 +21,7 @@ from environments.access import Right, get_environment
 from environments.forms import refused
 from environments.models import Environment
 from environments.refusals import Refused
-from rollouts import actions
+from rollouts import actions, connections
 from rollouts.changes import Change, changes, nothing
 from rollouts.differences import SETTING_WORDS, Side, answers_that_change, lines, sent
 from rollouts.forms import ReasonForm
@@ -127,10 +127,36 @@ def _told(rollout: Any) -> dict[str, Any]:
         "log": log_lines(rollout, steps),
         "if_it_fails": if_it_fails(rollout),
         "evidence": evidence(rollout),
+        "tests": tests_of(rollout),
         "may_cancel": rollout.state in CANCELLABLE and rollout.fence == 0 and Right.APPLY in rollout.environment.rights,
         "waits_for_worker": rollout.state == "requested" and silent_since(rollout.worker_seen),
         "app": _app_that_runs(rollout),
     }
+
+
+@dataclass(frozen=True)
+class TestLine:
+    """One target of a rollout: its tests before the restart and after it."""
+
+    key: str
+    address: str
+    before: connections.Told | None
+    after: connections.Told | None
+
+
+def tests_of(rollout: Rollout) -> list[TestLine]:
+    """What a server that turns us away was asked, first."""
+    told: dict[str, dict[str, connections.Told]] = {}
+    listed = rollout.tests.order_by("key").only(
+        "rollout", "key", "address", "moment", "verdict", "sentence", "caution", "tested_at"
+    )
+    for test in listed[: 2 * LINES_SHOWN]:
+        told.setdefault(test.key, {})[test.moment] = connections.told(test)
+    lines = [
+        TestLine(key, next(iter(by.values())).test.address, by.get("before"), by.get("after"))
+        for key, by in told.items()
+    ]
+    return sorted(lines, key=lambda line: not any(one and one.turned_away for one in (line.before, line.after)))
 
 
 def _app_that_runs(rollout: Any) -> str:

@@ -7,10 +7,14 @@ import os
 from pathlib import Path
 
 from portal.settings import *  # noqa: F403
+from rollouts.outbound import Door
 
 WORLD = Path(os.environ["CHAOS_WORLD"])
 LOCAL_PROCESSES = json.loads((WORLD / "places.json").read_text())
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# A partner that nobody can reach: its tests are made, kept and told, and stand in nobody's way.
+DOORS = {"tests": Door(())}
 
 # Seconds that a statement waits for a lock; a death by “locked” holds one for longer.
 PATIENCE = 0.7

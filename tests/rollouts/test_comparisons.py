@@ -164,6 +164,7 @@ def roll_back(w: World) -> None:
 
 
 DONE: dict[str, Callable[[World], Any]] = {
+    "rollouts.test_connection": lambda w: actions.test_connection(pin=w.pinned, by=w.by),
     "certificates.add": lambda w: w.add("Another"),
     "certificates.add_draft": read_and_add,
     "certificates.add_batch": lambda w: w.add_batch(),

@@ -1,0 +1,60 @@
+"""What the portal may connect to, out of the server's environment variables (rollouts/outbound.py)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+from portal import env
+from rollouts.outbound import Door, Network
+
+_PROXY: Final = "COUNTERSIGN_EGRESS_PROXY"
+Places = Mapping[tuple[str, int], tuple[str, int]]
+
+
+def door(name: str, *, default: str, places: Places) -> Door:
+    """The door of one purpose. Raises ImproperlyConfigured with a sentence."""
+    words = env.words(name, default)
+    reach: list[Network | Literal["public", "private"]] = []
+    for word in words:
+        if word == "public":
+            reach.append("public")
+        elif word == "private":
+            reach.append("private")
+        elif word == "nothing" and len(words) == 1:
+            break
+        else:
+            reach.append(_network(name, word))
+    return Door(tuple(reach), dict(places), _proxy())
+
+
+def sandbox_places(tls_port: int) -> Places:
+    """Where the sandbox's partner is, by the names that its certificates bear."""
+    hosts = ("bank.sandbox.test", "open.sandbox.test")
+    return {(host, port): ("127.0.0.1", tls_port) for host in hosts for port in (443, tls_port)}
+
+
+def _network(name: str, word: str) -> Network:
+    try:
+        return ipaddress.ip_network(word)
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name} holds “{word}”; write public, private, nothing, or a network like 10.20.0.0/16 ({error})."
+        ) from None
+
+
+def _proxy() -> tuple[str, int] | None:
+    text = env.text(_PROXY)
+    if not text:
+        return None
+    try:
+        parts = urlsplit(text)
+        if parts.scheme == "http" and parts.hostname and parts.port and not parts.username:
+            return parts.hostname, parts.port
+    except ValueError:
+        pass
+    raise ImproperlyConfigured(f"{_PROXY} is “{text}”; write http://host:port.")

@@ -1,0 +1,319 @@
+"""Connection tests in a rollout, on a pin's page and at the command line, against OpenSSL's own server."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+
+from audit.models import Event
+from certificates import actions as certificates
+from certificates import pkcs12
+from certificates.intake import Upload
+from environments import actions as environments
+from environments.models import Environment, Person
+from environments.refusals import Refused
+from rollouts import actions, connections
+from rollouts.connectors import connect
+from rollouts.models import ConnectionTest
+from tests import pki
+from tests.rollouts import partners
+from tests.rollouts.partners import CLIENT, HOST, OF_STRANGER, ROOT, Files
+
+pytestmark = pytest.mark.django_db(transaction=True)
+DEMANDS = ("-Verify", "3", "-verify_return_error")
+
+
+def text_of(response) -> str:
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
+
+
+@pytest.fixture
+def partner(tmp_path, settings):
+    """A server that demands a certificate of its own authority; its name is known here."""
+    with partners.s_server(Files(tmp_path), *DEMANDS) as port:
+        settings.DOORS = {"tests": partners.door(port)}
+        yield f"{HOST}:{port}"
+
+
+@pytest.fixture
+def trusts(environment, owner):
+    file = Upload("root.pem", pki.pem(ROOT.certificate_der))
+    found = certificates.read_authorities(environment=environment, files=[file])
+    (authority,) = certificates.trust(environment=environment, authorities=found, by=owner)
+    return authority
+
+
+@pytest.fixture
+def pinned(environment, owner, partner, trusts):
+    """Pins the partner to what somebody issued; returns the pin."""
+
+    def pinned(issued: pki.Issued = CLIENT, name: str = "Bank", text: str = HOST, address: str = partner):
+        identity = pkcs12.read(pki.pfx(issued, "secret", certificates=issued.chain[:1]), "secret")
+        certificate = certificates.add(environment=environment, name=name, identity=identity, by=owner)
+        target = certificates.read_target(environment=environment, text=text)
+        return certificates.pin(
+            environment=environment, target=target, certificate=certificate, test_address=address, by=owner
+        )
+
+    return pinned
+
+
+def last(pin) -> ConnectionTest | None:
+    """What the page would say of it."""
+    asked = connections.of_pins(pin.environment, None, [pin.pk])
+    return connections.newest(pin.environment, asked).get(pin.key)
+
+
+# --- In a rollout ---
+
+
+def test_a_refused_certificate_ends_the_apply_before_the_restart(
+    running_app, place, pinned, apply, client, owner, environment
+):
+    before = connect("local-process", place).observe()
+    pinned(OF_STRANGER)
+    rollout = apply()
+
+    assert rollout.state == "refused"
+    assert rollout.failure.startswith(f"{HOST}: The server refused the certificate: the server does not know")
+    assert "unknown_ca" in rollout.failure
+    assert connect("local-process", place).observe() == before, "the app was not touched"
+    client.force_login(owner)
+    page = text_of(client.get(rollout.get_absolute_url()))
+    assert "Connection tests 1" in page
+    assert "Refused The server refused the certificate" in page
+    assert "Nothing was delivered; what ran before runs on." in page
+    # The next apply says beforehand what it would meet, and lets the person go on.
+    again = client.get(environment.url("apply"))
+    assert "The last tests say that the apply would stop before the restart" in text_of(again)
+    shown = actions.pending(environment)[0].digest
+    answer = client.post(environment.url("apply"), {"shown": shown, "reason": "known", "despite_tests": "on"})
+    assert answer.status_code == 302
+    assert environment.rollouts.latest("created_at").connection_tests == "warn"
+
+
+def test_an_accepted_certificate_is_tested_before_the_restart_and_after_it(
+    running_app, pinned, apply, environment, client, owner
+):
+    pin = pinned()
+    rollout = apply()
+    assert (rollout.state, rollout.failure) == ("verified", "")
+    tests = {test.moment: test for test in rollout.tests.all()}
+    assert {moment: test.verdict for moment, test in tests.items()} == {"before": "accepted", "after": "accepted"}
+    assert tests["before"].version == pin.certificate.in_use
+    steps = list(rollout.steps.filter(call="test").values_list("state", "outcome", "result"))
+    assert steps == [("checking", "ok", "1 accepted"), ("verifying", "ok", "1 accepted")]
+    client.force_login(owner)
+    assert "Accepted just now" in text_of(client.get(environment.url("network")))
+
+
+@pytest.mark.parametrize(("policy", "state", "tests"), [("warn", "verified", 2), ("skip", "verified", 0)])
+def test_where_a_refusal_does_not_stop_an_apply(running_app, pinned, apply, environment, policy, state, tests):
+    environment.connection_tests = policy
+    environment.save()
+    pinned(OF_STRANGER)
+    rollout = apply()
+    assert rollout.state == state
+    assert rollout.tests.count() == tests
+    assert set(rollout.steps.filter(call="test").values_list("outcome", flat=True)) <= {"warn"}
+
+
+def test_what_cannot_be_told_from_here_stops_nothing(running_app, pinned, apply, environment):
+    pinned(text="Module.Service", address="")
+    pinned(pki.issue("other", authority=ROOT), "Other", "elsewhere.example.com", "")
+    rollout = apply()
+    assert rollout.state == "verified"
+    assert set(rollout.tests.values_list("key", "verdict")) == {
+        ("Module.Service", "untestable"),
+        ("elsewhere.example.com", "unreachable"),
+    }
+    assert "Say on its pin which address to test" in rollout.tests.filter(key="Module.Service")[0].sentence
+
+
+def test_a_server_that_the_app_would_not_believe_stops_it_too(running_app, pinned, apply, trusts, owner):
+    pinned()
+    certificates.distrust(authority=trusts, by=owner)
+    rollout = apply()
+    assert rollout.state == "refused"
+    assert "which is not trusted here; add that authority" in rollout.failure
+
+
+def test_what_a_dead_worker_has_tested_is_not_tested_again(running_app, pinned, environment, owner, run_rollout):
+    pin = pinned(OF_STRANGER)
+    shown = actions.pending(environment)[0].digest
+    rollout = actions.apply(environment=environment, shown=shown, reason="x", by=owner)
+    (asked,) = connections.of_pins(environment, running_app, [pin.pk])
+    connections.kept(
+        environment, asked, connections.Finding("accepted", "From before."), version=None, by="x",
+        rollout=rollout, moment="before",
+    )  # fmt: skip
+    assert run_rollout(rollout).state == "verified"
+
+
+def test_the_bytes_of_the_export_are_what_is_sent(running_app, pinned, apply):
+    """The PFX that the test opens is one of the files that were delivered."""
+    from rollouts import unseal
+
+    pinned()
+    rollout = apply()
+    bundle = unseal.open_bundle(rollout.bundle, reason="test")
+    (sent,) = bundle.sent.values()
+    assert sent.pfx in [file.content for file in bundle.files]
+    assert sent.password in b"".join(file.content for file in bundle.files).decode(errors="ignore")
+    assert sent.password not in repr(bundle)
+
+
+# --- By itself ---
+
+
+def test_a_pin_is_tested_from_its_page(pinned, client, owner, environment):
+    pin = pinned()
+    client.force_login(owner)
+    page = client.post(environment.url("connection", pin.pk), follow=True)
+    assert "The server accepted CN=client.example.com" in text_of(page)
+    assert "Partner Root" in text_of(page)
+    event = json.loads(Event.objects.get(action="connection.tested").body)["details"]
+    assert (event["target"], event["verdict"]) == (HOST, "accepted")
+    opened = [json.loads(event.body)["details"]["reason"] for event in Event.objects.filter(action="key.opened")]
+    assert opened == [f"connection test of {HOST}"]
+    assert "Accepted just now" in text_of(client.get(environment.url("network")))
+
+
+def test_a_refusal_is_red_on_the_network_page(pinned, client, owner, environment):
+    pin = pinned(OF_STRANGER)
+    client.force_login(owner)
+    client.post(environment.url("connection", pin.pk))
+    page = client.get(environment.url("network")).content.decode()
+    assert re.search(r'class="chip bad[^"]*">.*?Refused', page, re.DOTALL)
+
+
+def test_a_viewer_looks_and_does_not_test(pinned, owner, environment):
+    pin = pinned()
+    actions.test_connection(pin=pin, by=owner)
+    viewer = Person.objects.create_user("vera", password="x")
+    environments.add_member(application=environment.application, person=viewer, role="viewer", by=owner)
+    browser = Client()
+    browser.force_login(viewer)
+    page = browser.get(environment.url("connection", pin.pk))
+    assert "The server accepted" in text_of(page)
+    assert 'aria-disabled="true"' in page.content.decode()
+    assert browser.post(environment.url("connection", pin.pk)).status_code == 403
+    assert ConnectionTest.objects.count() == 1
+
+
+@pytest.mark.parametrize("change", ["certificate", "address", "trust", "removed"])
+def test_a_result_is_gone_when_what_it_depends_on_changes(pinned, owner, environment, trusts, change):
+    pin = pinned()
+    actions.test_connection(pin=pin, by=owner)
+    assert last(pin) is not None
+    if change == "certificate":
+        fresh = pkcs12.read(pki.pfx(pki.issue("client.example.com", authority=partners.ISSUING), "x"), "x")
+        certificates.renew(certificate=pin.certificate, identity=fresh, in_use=True, by=owner)
+    elif change == "address":
+        target = certificates.read_target(environment=environment, text=HOST)
+        certificates.change_pin(
+            pin=pin, target=target, certificate=pin.certificate, test_address=f"{HOST}:1", by=owner
+        )  # fmt: skip
+    elif change == "trust":
+        file = Upload("x.pem", pki.pem(partners.STRANGER.certificate_der))
+        found = certificates.read_authorities(environment=environment, files=[file])
+        certificates.trust(environment=environment, authorities=found, by=owner)
+    else:
+        certificates.distrust(authority=trusts, by=owner)
+    assert last(pin) is None
+
+
+def test_never_a_certificate_is_tried_without_one(partner, trusts, environment, owner):
+    target = certificates.read_target(environment=environment, text=HOST, never=True)
+    pin = certificates.pin(environment=environment, target=target, certificate=None, test_address=partner, by=owner)
+    test = actions.test_connection(pin=pin, by=owner)
+    assert (test.verdict, test.version) == ("refused", None)
+    assert "refused a connection without a certificate" in test.sentence
+
+
+def test_a_disabled_certificate_is_not_sent(pinned, owner):
+    pin = pinned()
+    certificates.disable(certificate=pin.certificate, by=owner)
+    pin.refresh_from_db()
+    with pytest.raises(Refused, match="disabled"):
+        actions.test_connection(pin=pin, by=owner)
+
+
+def test_only_the_last_tests_of_a_target_are_kept(pinned, owner, settings):
+    pin = pinned(text="Module.Service", address="")
+    for _time in range(connections.KEPT + 3):
+        actions.test_connection(pin=pin, by=owner)
+    assert ConnectionTest.objects.count() == connections.KEPT
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("http://partner.example.com", "give the https:// address"),
+        ("tls://partner.example.com", "Say which port"),
+        ("https://user:secret@partner.example.com", "Leave out the user"),
+        ("ftp://partner.example.com", "Begin with https://"),
+        ("partner.example.com:0", "from 1 to 65535"),
+        ("partner.example.com/\r\nHost: other", "no blanks"),
+    ],
+)
+def test_an_address_that_cannot_be_meant_is_refused_beside_its_field(environment, client, owner, typed, words):
+    client.force_login(owner)
+    answer = client.post(
+        environment.url("pin-new"), {"target": "a.example.com", "certificate": "never", "test_address": typed}
+    )
+    assert answer.status_code == 422
+    assert words in answer.context["form"].errors["test_address"][0]
+    assert "secret" not in " ".join(answer.context["form"].errors["test_address"])
+
+
+def test_the_settings_say_what_a_refusal_does(environment, client, owner):
+    client.force_login(owner)
+    page = client.get(environment.url("environment-settings"))
+    form = {**page.context["form"].initial, "form": "environment", "connection_tests": "skip"}
+    assert client.post(environment.url("environment-settings"), form).status_code == 302
+    assert Environment.objects.get().connection_tests == "skip"
+    with pytest.raises(Refused):
+        environments.change_environment(
+            environment=environment,
+            name="A",
+            production=False,
+            runtime_version="",
+            connection_tests="perhaps",
+            by=owner,
+        )
+
+
+# --- At the command line ---
+
+
+def probe(*words: str) -> tuple[int, str, str]:
+    import io
+
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        call_command("probe", "invoicing/acceptance", *words, stdout=out, stderr=err)
+    except SystemExit as ended:
+        return int(ended.code or 0), out.getvalue(), err.getvalue()
+    return 0, out.getvalue(), err.getvalue()
+
+
+def test_probe_tells_each_pin_and_ends_with_one_where_somebody_turned_us_away(pinned):
+    pinned()
+    code, said, _error = probe()
+    assert code == 0
+    assert re.match(rf"{HOST} +accepted +The server accepted CN=client\.example\.com", said)
+    pinned(OF_STRANGER, "Stranger", "Module.Service")
+    code, said, _error = probe("--json")
+    told = json.loads(said)
+    assert code == 1
+    assert [(test["key"], test["verdict"]) for test in told["tests"]] == [
+        ("Module.Service", "refused"), (HOST, "accepted"),
+    ]  # fmt: skip
+    assert probe(HOST)[0] == 0
+    assert probe("nobody.example.com")[0] == 1
