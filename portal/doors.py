@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from portal import env
 from rollouts.outbound import Door, Network
 
-_PROXY: Final = "COUNTERSIGN_EGRESS_PROXY"
 Places = Mapping[tuple[str, int], tuple[str, int]]
 
 
-def door(name: str, *, default: str, places: Places) -> Door:
-    """The door of one purpose. Raises ImproperlyConfigured with a sentence."""
-    words = env.words(name, default)
+def door(name: str, words: Sequence[str], *, places: Places, proxy: tuple[str, int] | None) -> Door:
+    """The door of one purpose, out of what the variable of this name holds. Raises ImproperlyConfigured."""
     reach: list[Network | Literal["public", "private"]] = []
     for word in words:
         if word == "public":
@@ -29,7 +26,7 @@ def door(name: str, *, default: str, places: Places) -> Door:
             break
         else:
             reach.append(_network(name, word))
-    return Door(tuple(reach), dict(places), _proxy())
+    return Door(tuple(reach), dict(places), proxy)
 
 
 def sandbox_places(tls_port: int) -> Places:
@@ -47,8 +44,8 @@ def _network(name: str, word: str) -> Network:
         ) from None
 
 
-def _proxy() -> tuple[str, int] | None:
-    text = env.text(_PROXY)
+def proxy(text: str) -> tuple[str, int] | None:
+    """Host and port out of COUNTERSIGN_EGRESS_PROXY. Raises ImproperlyConfigured."""
     if not text:
         return None
     try:
@@ -57,4 +54,4 @@ def _proxy() -> tuple[str, int] | None:
             return parts.hostname, parts.port
     except ValueError:
         pass
-    raise ImproperlyConfigured(f"{_PROXY} is “{text}”; write http://host:port.")
+    raise ImproperlyConfigured(f"COUNTERSIGN_EGRESS_PROXY is “{text}”; write http://host:port.")

@@ -217,8 +217,9 @@ if _places := env.text("COUNTERSIGN_PLACES"):
 DOORS = {
     "tests": doors.door(
         "COUNTERSIGN_TESTS_MAY_REACH",
-        default="public",
+        env.words("COUNTERSIGN_TESTS_MAY_REACH", "public"),
         places=doors.sandbox_places(SANDBOX_TLS_PORT) if SANDBOX else {},
+        proxy=doors.proxy(env.text("COUNTERSIGN_EGRESS_PROXY")),
     )
 }
 

@@ -253,9 +253,9 @@ WORDS = {
     "accepted": "accepted",
     "not-asked": "not asked for a certificate",
     "refused": "refused",
-    "untrusted": "with a server that is not trusted",
+    "untrusted": "by a server that is not trusted",
     "unreachable": "unreachable from here",
-    "untestable": "that cannot be tested from here",
+    "untestable": "not testable from here",
 }
 # An app with this configuration would be turned away, or would turn away.
 IN_THE_WAY = ("refused", "untrusted")

@@ -216,28 +216,24 @@ def test_through_a_proxy_nothing_leads_inward_either(no_connection):
 # --- As the server's settings say it ---
 
 
-def test_the_settings_in_words(monkeypatch):
-    monkeypatch.setenv("REACH", "public, 10.20.0.0/16")
-    monkeypatch.setenv("COUNTERSIGN_EGRESS_PROXY", "http://proxy.example.com:3128")
-    door = doors.door("REACH", default="public", places={})
+def test_the_settings_in_words():
+    proxy = doors.proxy("http://proxy.example.com:3128")
+    door = doors.door("REACH", ["public", "10.20.0.0/16"], places={}, proxy=proxy)
     assert door.reach == ("public", ipaddress.ip_network("10.20.0.0/16"))
     assert door.proxy == ("proxy.example.com", 3128)
-    monkeypatch.setenv("REACH", "nothing")
-    assert doors.door("REACH", default="public", places={}).reach == ()
+    assert doors.door("REACH", ["nothing"], places={}, proxy=doors.proxy("")) == Door(())
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("REACH", "10.0.0.1/8"), ("REACH", "everything"), ("REACH", "public,nothing"),
-        ("COUNTERSIGN_EGRESS_PROXY", "proxy:3128"), ("COUNTERSIGN_EGRESS_PROXY", "http://u:p@proxy:1"),
-        ("COUNTERSIGN_EGRESS_PROXY", "http://proxy:99999"),
-    ],
-)  # fmt: skip
-def test_a_setting_that_cannot_be_meant_ends_the_start_with_a_sentence(monkeypatch, name, value):
-    monkeypatch.setenv(name, value)
-    with pytest.raises(ImproperlyConfigured, match=f"{name} "):
-        doors.door("REACH", default="public", places={})
+@pytest.mark.parametrize("words", [["10.0.0.1/8"], ["everything"], ["public", "nothing"]])
+def test_a_network_that_cannot_be_meant_ends_the_start_with_a_sentence(words):
+    with pytest.raises(ImproperlyConfigured, match="REACH holds"):
+        doors.door("REACH", words, places={}, proxy=None)
+
+
+@pytest.mark.parametrize("text", ["proxy:3128", "http://u:p@proxy:1", "http://proxy:99999", "http://proxy"])
+def test_a_proxy_that_cannot_be_meant_ends_the_start_with_a_sentence(text):
+    with pytest.raises(ImproperlyConfigured, match="COUNTERSIGN_EGRESS_PROXY is"):
+        doors.proxy(text)
 
 
 # --- Addresses to test ---

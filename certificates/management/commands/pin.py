@@ -25,6 +25,9 @@ class Command(EnvironmentCommand):
         sent = parser.add_mutually_exclusive_group(required=True)
         sent.add_argument("--certificate", metavar="NAME", help="what the target is sent")
         sent.add_argument("--never", action="store_true", help="never send a certificate")
+        parser.add_argument(
+            "--test-address", default="", metavar="A", help="where its connection is tried, if not at the host itself"
+        )
         parser.add_argument("--kind", choices=KINDS, help="recognised by the target where it is left out")
 
     def perform(self, environment: Environment, options: dict[str, Any], *, by: Actor) -> dict[str, Any]:
@@ -32,7 +35,9 @@ class Command(EnvironmentCommand):
         target = actions.read_target(
             environment=environment, text=options["target"], kind=options["kind"], never=certificate is None
         )
-        pin = actions.pin(environment=environment, target=target, certificate=certificate, by=by)
+        pin = actions.pin(
+            environment=environment, target=target, certificate=certificate, test_address=options["test_address"], by=by
+        )
         return {
             "environment": options["environment"],
             "kind": pin.kind,
