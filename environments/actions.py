@@ -20,9 +20,19 @@ from environments.meanwhile import insist_on
 from environments.models import Application, Environment, Membership, Person
 from environments.names import checked_name, checked_slug
 from environments.refusals import Refused
+from environments.tickets import checked_pattern
 
 # What one form of an environment edits.
-SETTINGS = ("name", "production", "runtime", "runtime_version", "profile", "base_folder", "connection_tests")
+SETTINGS = (
+    "name",
+    "production",
+    "runtime",
+    "runtime_version",
+    "profile",
+    "base_folder",
+    "connection_tests",
+    "ticket_pattern",
+)
 # What an apply does with tests of connections.
 CONNECTION_TESTS = ("block", "warn", "skip")
 
@@ -107,11 +117,13 @@ def change_environment(
     profile: str | None = None,
     base_folder: str | None = None,
     connection_tests: str | None = None,
+    ticket_pattern: str | None = None,
     shown: str = "",
     by: Any,
 ) -> None:
     """Changes name, production mark, runtime version and, where given, the kind of runtime, how files are encrypted for
-    it, the folder that exported paths start with, and what a refused connection test does to an apply."""
+    it, the folder that exported paths start with, what a refused connection test does to an apply, and how tickets are
+    written."""
     take_turns(environment)
     insist_on(environment, SETTINGS, shown)
     name = checked_name(name)
@@ -128,6 +140,8 @@ def change_environment(
         if connection_tests not in CONNECTION_TESTS:
             raise Refused(_("Choose what a refused connection test does."), field="connection_tests")
         values["connection_tests"] = connection_tests
+    if ticket_pattern is not None:
+        values["ticket_pattern"] = checked_pattern(ticket_pattern)
     changed = {
         field: [getattr(environment, field), new] for field, new in values.items() if getattr(environment, field) != new
     }

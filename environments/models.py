@@ -75,6 +75,8 @@ class Environment(models.Model):
     base_folder = models.CharField(max_length=400, blank=True)
     # What a connection test that is refused does to an apply: block, warn, or skip the tests. Not exported.
     connection_tests = models.CharField(max_length=10, default="block", db_default="block")
+    # How the ticket of each apply is written (environments.tickets); "" where none is asked for.
+    ticket_pattern = models.CharField(max_length=40, blank=True, default="", db_default="")
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.CharField(max_length=200)
     archived_at = models.DateTimeField(null=True, blank=True)

@@ -34,6 +34,7 @@ from environments import actions as environments
 from environments.attempts import TooManyAttempts, paused
 from environments.models import Environment, Person
 from environments.refusals import Refused
+from environments.tickets import checked_ticket
 from rollouts import connections, exporters, unseal, watching
 from rollouts.changes import Change, changes, nothing
 from rollouts.connectors import ConnectorError, Observation
@@ -161,7 +162,7 @@ def apply(
     for a stopped app to be started. `insist` applies content that failed before. `despite_tests` goes on where a
     connection test is refused.
     """
-    reason = _reason(reason)
+    reason, ticket = _reason(reason), checked_ticket(ticket, environment.ticket_pattern)
     with transaction.atomic():
         environments.take_turns(environment)
         destination = _destination(environment)
@@ -211,7 +212,7 @@ def freeze(environment: Environment, content: Content, *, reason: str, ticket: s
         content=content.canonical(),
         digest=content.digest,
         reason=reason,
-        ticket=ticket.strip()[:100],
+        ticket=ticket,
         created_by=str(by),
     )
     versions = {
@@ -227,7 +228,7 @@ def freeze(environment: Environment, content: Content, *, reason: str, ticket: s
 
 def roll_back(*, environment: Environment, revision: Revision, reason: str, ticket: str = "", by: Any) -> Rollout:
     """Makes an earlier revision run again. The wanted content stays; what differs then waits as changes."""
-    reason = _reason(reason)
+    reason, ticket = _reason(reason), checked_ticket(ticket, environment.ticket_pattern)
     with transaction.atomic():
         environments.take_turns(environment)
         destination = _destination(environment)
@@ -348,7 +349,7 @@ def _request(
                 start_after=start_after,
                 connection_tests="warn" if tests == "block" and despite_tests else tests,
                 reason=reason,
-                ticket=ticket.strip()[:100],
+                ticket=ticket,
                 requested_by=str(by),
             )
     except IntegrityError:

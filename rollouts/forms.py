@@ -29,6 +29,15 @@ class ReasonForm(forms.Form):
     reason = forms.CharField(label=_("Why"), max_length=500, error_messages={"required": WHY})
     ticket = forms.CharField(label=_("Ticket"), max_length=100, required=False)
 
+    def ask_for_ticket(self, environment: Environment) -> None:
+        """Says how this environment's tickets are written, where it wants one."""
+        if pattern := environment.ticket_pattern:
+            self.fields["ticket"].required = True
+            self.fields["ticket"].help_text = _now("Written like %(pattern)s.") % {"pattern": pattern}
+            self.fields["ticket"].error_messages["required"] = _now("Name the ticket, written like %(pattern)s.") % {
+                "pattern": pattern
+            }
+
 
 class ApplyForm(ReasonForm):
     """`shown` is the digest of the content that the person saw; the other choices exist where they mean something."""
@@ -45,6 +54,7 @@ class ApplyForm(ReasonForm):
 
     def __init__(self, stand: Standing, *args: Any, refusals: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.ask_for_ticket(stand.environment)
         if not refusals:
             del self.fields["despite_tests"]
         if not stand.stopped:
@@ -130,6 +140,12 @@ class EnvironmentSettingsForm(EnvironmentForm, SharedForm):
             ("warn", _("A refusal is shown, and the apply goes on.")),
             ("skip", _("Not tested: this server cannot reach the partners.")),
         ],
+    )
+    ticket_pattern = forms.CharField(
+        label=_("Ticket of each apply"),
+        max_length=40,
+        required=False,
+        help_text=_("Like CHG-#####: # stands for a digit, * for anything. Left empty, a ticket is optional."),
     )
     profile = forms.ChoiceField(
         label=_("Exported files are encrypted with"),

@@ -18,6 +18,7 @@ urlpatterns = [
     path("rollouts/", rolling.rollouts, name="rollouts"),
     path("rollouts/<uuid:pk>/", rolling.rollout, name="rollout"),
     path("rollouts/<uuid:pk>/live/", rolling.live, name="rollout-live"),
+    path("rollouts/<uuid:pk>/report.json", rolling.report, name="rollout-report"),
     path("rollouts/<uuid:pk>/cancel/", rolling.cancel, name="rollout-cancel"),
     path("revisions/<int:number>/", rolling.revision, name="revision"),
     path("revisions/<int:number>/roll-back/", rolling.roll_back, name="roll-back"),

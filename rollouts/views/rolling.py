@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.db.models.functions import Coalesce, Length, Replace
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -21,7 +21,7 @@ from environments.access import Right, get_environment
 from environments.forms import refused
 from environments.models import Environment
 from environments.refusals import Refused
-from rollouts import actions, connections
+from rollouts import actions, connections, reports
 from rollouts.changes import Change, changes, nothing
 from rollouts.differences import SETTING_WORDS, Side, answers_that_change, lines, sent
 from rollouts.forms import ReasonForm
@@ -182,6 +182,17 @@ def rollout(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
 
 
 @require_safe
+def report(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    """The same as a file, whole."""
+    environment = get_environment(request.user, app, env)
+    found = _rollout(environment, pk)
+    told = reports.report(found, found.steps.all(), lines(environment, _what_changes(found)))
+    answer = JsonResponse(told, json_dumps_params={"indent": 2, "ensure_ascii": False})
+    answer["Content-Disposition"] = f'attachment; filename="{app}-{env}-rollout-{str(pk)[:8]}.json"'
+    return answer
+
+
+@require_safe
 def live(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     """Polled while it is under way; the answer after its end asks for no further one."""
     found = _rollout(get_environment(request.user, app, env), pk)
@@ -257,6 +268,7 @@ def roll_back(request: HttpRequest, app: str, env: str, number: int) -> HttpResp
     environment = get_environment(request.user, app, env, to=Right.APPLY)
     found = get_object_or_404(counted(environment.revisions.prefetch_related("rollouts")), number=number)
     form = ReasonForm(request.POST if request.method == "POST" else None)
+    form.ask_for_ticket(environment)
     if form.is_bound and form.is_valid():
         try:
             made = actions.roll_back(environment=environment, revision=found, by=request.user, **form.cleaned_data)
@@ -268,4 +280,5 @@ def roll_back(request: HttpRequest, app: str, env: str, number: int) -> HttpResp
         else:
             return redirect(made)
     context = {**_frozen(environment, found), "form": form}
+    context["expired"] = [entry for entry in context["entries"] if entry.version.status() == "expired"]
     return render(request, "rollouts/roll_back.html", context, status=422 if form.is_bound else 200)

@@ -317,3 +317,95 @@ def test_probe_tells_each_pin_and_ends_with_one_where_somebody_turned_us_away(pi
     ]  # fmt: skip
     assert probe(HOST)[0] == 0
     assert probe("nobody.example.com")[0] == 1
+
+
+# --- What else stands in front of an apply, and what is kept of it ---
+
+
+def test_an_apply_names_its_ticket_where_the_environment_asks_for_one(
+    running_app, environment, owner, add_certificate, client
+):
+    environment.ticket_pattern = "CHG-####"
+    environment.save()
+    add_certificate()
+    client.force_login(owner)
+    form = {"shown": actions.pending(environment)[0].digest, "reason": "x"}
+    for ticket, words in (
+        ("", "Name the ticket, written like CHG-####."),
+        ("4711", "Tickets here are written like CHG"),
+    ):
+        answer = client.post(environment.url("apply"), {**form, "ticket": ticket})
+        assert answer.status_code == 422
+        assert words in answer.context["form"].errors["ticket"][0]
+    assert not environment.rollouts.exists()
+    with pytest.raises(Refused, match="Name the ticket"):
+        actions.apply(environment=environment, by=owner, **form)
+    assert client.post(environment.url("apply"), {**form, "ticket": " chg-4711 "}).status_code == 302
+    assert environment.rollouts.get().ticket == "chg-4711"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "ticket", "fits"),
+    [
+        ("CHG-####", "CHG-471", False), ("CHG-####", "CHG-47111", False), ("*-#*", "INC-12", True),
+        ("a.c", "abc", False),
+        ("(#)", "(1)", True), ("", "anything at all", True),
+    ],
+)  # fmt: skip
+def test_a_pattern_means_what_it_says(pattern, ticket, fits):
+    from environments.tickets import checked_ticket
+
+    if fits:
+        assert checked_ticket(ticket, pattern) == ticket
+    else:
+        with pytest.raises(Refused):
+            checked_ticket(ticket, pattern)
+
+
+def test_a_pattern_that_would_take_long_is_refused(environment, client, owner):
+    client.force_login(owner)
+    page = client.get(environment.url("environment-settings"))
+    form = {**page.context["form"].initial, "form": "environment", "ticket_pattern": "*#*#*#*"}
+    answer = client.post(environment.url("environment-settings"), form)
+    assert answer.status_code == 422
+    assert "at most twice" in answer.context["form"].errors["ticket_pattern"][0]
+
+
+def test_going_back_names_what_has_expired_since(running_app, environment, owner, add_certificate, apply, client):
+    tax = add_certificate("Tax authority")
+    assert apply().state == "verified"
+    add_certificate("Other")
+    assert apply().state == "verified"
+    client.force_login(owner)
+    address = environment.url("roll-back", 1)
+    assert "expired since" not in text_of(client.get(address))
+    tax.in_use.not_after = partners.YESTERDAY
+    tax.in_use.save()
+    page = text_of(client.get(address))
+    assert f"Tax authority v1, expired {partners.YESTERDAY:%-d %b %Y}" in page
+
+
+def test_a_rollout_is_a_file_for_a_colleague_and_nothing_secret_is_in_it(
+    running_app, pinned, apply, client, owner, environment
+):
+    from rollouts import unseal
+
+    pinned()
+    rollout = apply(reason="The bank goes live", ticket="CHG-1")
+    client.force_login(owner)
+    answer = client.get(environment.url("rollout-report", rollout.pk))
+    assert answer["Content-Disposition"].startswith('attachment; filename="invoicing-acceptance-rollout-')
+    told = answer.json()
+    assert (told["state"], told["proof"], told["ticket"]) == ("verified", "reported", "CHG-1")
+    assert told["delivered"] == rollout.bundle.digest
+    assert [change["name"] for change in told["changes"]] == ["Bank", HOST, "Partner Root"]
+    assert {(test["moment"], test["verdict"]) for test in told["connection_tests"]} == {
+        ("before", "accepted"), ("after", "accepted"),
+    }  # fmt: skip
+    assert [stage["name"] for stage in told["stages"]][-2:] == ["Started", "Verified"]
+    assert all(step["at"] and step["text"] for step in told["log"])
+    for pfx in unseal.open_bundle(rollout.bundle, reason="test").sent.values():
+        assert pfx.password not in answer.content.decode()
+    stranger = Client()
+    stranger.force_login(Person.objects.create_user("eve", password="x"))
+    assert stranger.get(environment.url("rollout-report", rollout.pk)).status_code == 404
