@@ -75,7 +75,10 @@ def use_place(*, environment: Environment, place: str, by: Any) -> Destination:
     if before is not None and before.place == place:
         return before
     destination = Destination(
-        environment=environment, connector="local-process", exporter="mendix-settings", place=place
+        environment=environment,
+        connector=str(known.get("connector", "local-process")),
+        exporter=str(known.get("exporter", "mendix-settings")),
+        place=place,
     )
     try:
         seen = destination.connect().observe()
@@ -584,11 +587,18 @@ def tidy() -> None:
     safe.sweep(older_than=timedelta(hours=1))
 
 
+def local_processes() -> list[tuple[str, dict[str, Any]]]:
+    """The places whose apps are processes of ours; of others the platform takes care."""
+    return [
+        (k, v) for k, v in settings.LOCAL_PROCESSES.items() if v.get("connector", "local-process") == "local-process"
+    ]
+
+
 def start_what_should_run() -> list[str]:
     """After this machine or the portal was down: starts the apps of local places that should run. Names what failed."""
     failures = []
     places = {d.place: d for d in Destination.objects.filter(connector="local-process")}
-    for place, known in settings.LOCAL_PROCESSES.items():
+    for place, known in local_processes():
         destination = places.get(place)
         if destination is not None and not destination.wanted_running:
             continue
@@ -602,7 +612,7 @@ def start_what_should_run() -> list[str]:
 def still_starting() -> list[str]:
     """The titles of local places whose app was started and does not answer yet."""
     titles = []
-    for place, known in settings.LOCAL_PROCESSES.items():
+    for place, known in local_processes():
         with contextlib.suppress(ConnectorError):
             if Destination(connector="local-process", place=place).connect().observe().status == "starting":
                 titles.append(str(known["title"]))

@@ -351,6 +351,14 @@ def _restart(rollout: Rollout, app: Connector, *, after: str) -> None:
     """Our stop and the start that follows it. Between the two nothing is waited for but the platform."""
     going_back = rollout.state == "rolling_back"
     with_what = "what ran before" if going_back else "what was delivered" if rollout.bundle else "what is there"
+    if app.reloads:
+        with calling(rollout, "start", f"Let the app read {with_what}"):
+            app.reload()
+        if going_back:
+            hold(rollout, phase="verify")
+        else:
+            enter(rollout, after)
+        return
     reached(rollout, "stop", "before-intent")
     hold(rollout)
     stopping = Line(rollout, "stop", "Stop the app")

@@ -69,12 +69,21 @@ class Connector(Protocol):
     def start(self) -> None:
         """Returns when the platform has taken the start; whether the app came up is for `observe` to say."""
 
+    @property
+    def reloads(self) -> bool:
+        """Whether a running app reads what is delivered without being stopped."""
+
+    def reload(self) -> None:
+        """Returns when the platform has taken it. Called only where it `reloads`; an app that does not run is
+        started. What runs afterwards counts as another start: its incarnation is another one."""
+
     def observe(self) -> Observation:
         """Says what runs now. Never raises for an app that is down: that is an observation."""
 
 
 # kind (stored, never changes) -> dotted path of the class
 CONNECTORS: dict[str, str] = {
+    "directory": "rollouts.connectors.directory.Directory",
     "local-process": "rollouts.connectors.local_process.LocalProcess",
 }
 

@@ -8,29 +8,67 @@ Whoever follows `current` meets one bundle or another, whole. No Django here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
 import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from certificates.content import Bundle, digest_of_files
 from rollouts.connectors import ConnectorError
 
 
-def deliver(folder: Path, bundle: Bundle) -> None:
+@dataclass(frozen=True)
+class Readers:
+    """Who may read what is delivered, beside its owner: a group by its number, or nobody; and the owner's number where
+    it is not the portal's own user."""
+
+    group: int | None = None
+    owner: int | None = None
+
+    def give(self, path: Path, *, folder: bool) -> None:
+        """Sets owner and mode of one file or folder."""
+        shared = self.group is not None
+        path.chmod((0o750 if shared else 0o700) if folder else (0o640 if shared else 0o600))
+        if shared or self.owner is not None:
+            os.chown(path, -1 if self.owner is None else self.owner, -1 if self.group is None else self.group)
+
+    @property
+    def nobody_elses(self) -> int:
+        """The bits that no mode may have."""
+        return 0o077 if self.group is None else 0o027
+
+
+NOBODY = Readers()
+
+
+@contextlib.contextmanager
+def spoken(what: str) -> Iterator[None]:
+    """Turns what the system says into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ConnectorError(
+            f"{what} ({error.strerror or 'no reason given'}); look at the disk and the rights there."
+        ) from error
+
+
+def deliver(folder: Path, bundle: Bundle, readers: Readers = NOBODY) -> None:
     """Writes `versions/<digest>`, switches `current` to it, and deletes all but it and the one before.
 
     One delivery at a time: the caller holds the folder's lock. Raises OSError; the link is switched last.
     """
     versions = folder / "versions"
     versions.mkdir(mode=0o700, exist_ok=True)
-    versions.chmod(0o700)
+    readers.give(versions, folder=True)
     digest = bundle.digest
     # A damaged version is never mended in place: the app may be reading it.
-    found = [v.name for v in versions.glob(f"{digest}*") if _whole(v, digest)]
+    found = [v.name for v in versions.glob(f"{digest}*") if _whole(v, digest, readers)]
     current = _target(folder / "current")
-    name = current if current in found else found[0] if found else _write_version(versions, bundle)
+    name = current if current in found else found[0] if found else _write_version(versions, bundle, readers)
     if name != current:
         if current and not current.startswith(digest):  # a damaged one is nothing to go back to
             _point(folder / "previous", current)
@@ -64,7 +102,7 @@ def refuse_bad_paths(bundle: Bundle) -> None:
         raise ConnectorError("The export holds two files with the same path; nothing was delivered.")
 
 
-def _write_version(versions: Path, bundle: Bundle) -> str:
+def _write_version(versions: Path, bundle: Bundle, readers: Readers) -> str:
     """Writes the bundle under a name that is not in use, whole or not at all; returns the name."""
     new = versions / f".new-{secrets.token_hex(4)}"
     new.mkdir(mode=0o700)
@@ -75,8 +113,9 @@ def _write_version(versions: Path, bundle: Bundle) -> str:
             folder.mkdir(mode=0o700, exist_ok=True)
             folders.add(folder)
         _write(path, file.content)
+        readers.give(path, folder=False)
     for folder in sorted(folders, key=lambda f: len(f.parts), reverse=True):
-        folder.chmod(0o700)
+        readers.give(folder, folder=True)
         sync(folder)
     name = bundle.digest
     if os.path.lexists(versions / name):
@@ -136,6 +175,7 @@ def _files(folder: Path) -> list[tuple[str, bytes]]:
     return found
 
 
-def _whole(version: Path, digest: str) -> bool:
-    private = all(path.lstat().st_mode & 0o077 == 0 for path in (version, *version.rglob("*")) if not path.is_symlink())
+def _whole(version: Path, digest: str, readers: Readers) -> bool:
+    bits = readers.nobody_elses
+    private = all(path.lstat().st_mode & bits == 0 for path in (version, *version.rglob("*")) if not path.is_symlink())
     return private and digest_of_files(_files(version)) == digest

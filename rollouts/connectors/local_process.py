@@ -17,23 +17,19 @@ import re
 import shutil
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from certificates.content import Bundle
-from rollouts.connectors import ConnectorError, Observation, OutOfOrder, folders, sessions
+from rollouts.connectors import ConnectorError, Observation, folders, orders, sessions
+from rollouts.connectors.folders import spoken
 
 STATUS_LIMIT = 2.0
 # How long a living process that does not answer counts as starting; a large Mendix app takes about a minute.
 START_GRACE = 90.0
-# Orders are numbered by the clock (milliseconds). A number that is further ahead than this was given by a clock that
-# has been set back since, and counts for nothing.
-CLOCKS_DIFFER = 5 * 60 * 1000
-
 ANSWER_LIMIT = 64 * 1024
 
 
@@ -93,7 +89,7 @@ class LocalProcess:
         """
         folders.refuse_bad_paths(bundle)
         with (
-            _spoken(f"The configuration could not be written to {self.folder}"),
+            spoken(f"The configuration could not be written to {self.folder}"),
             sessions.locked(self.folder),
         ):
             self._in_order()
@@ -101,12 +97,12 @@ class LocalProcess:
 
     def delivered_digest(self) -> str:
         """SHA-256 (hex, certificates.content.digest_of_files) over what lies behind `current` now."""
-        with _spoken(f"The configuration in {self.folder} could not be read back"):
+        with spoken(f"The configuration in {self.folder} could not be read back"):
             return folders.delivered_digest(self.folder)
 
     def start(self) -> None:
         """Returns when the command runs (or ran already), recorded. Raises ConnectorError if it cannot be executed."""
-        with _spoken(f"The app in {self.folder} could not be started"), sessions.locked(self.folder) as lock:
+        with spoken(f"The app in {self.folder} could not be started"), sessions.locked(self.folder) as lock:
             self._in_order()
             started = sessions.recorded(self.folder)
             if started and sessions.lives(started):
@@ -119,20 +115,13 @@ class LocalProcess:
         """SIGTERM to all of the app's session, SIGKILL after TERM_LIMIT seconds; returns when all are gone."""
         _stop(self.folder, self._in_order)
 
+    reloads = False
+
+    def reload(self) -> None:
+        raise ConnectorError("An app that runs as a process is not reloaded; restart it.")
+
     def _in_order(self) -> None:
-        """Refuses an order that was given before one that has been carried out: the worker that brings it was held up,
-        and others have gone on meanwhile. Called with the folder's lock held."""
-        if not self.order:
-            return
-        link = self.folder / "order"
-        try:
-            seen = int(link.readlink().name)
-        except (OSError, ValueError):
-            seen = 0
-        if self.order < seen <= time.time() * 1000 + CLOCKS_DIFFER:
-            raise OutOfOrder("This call came too late: another worker has gone on with the app meanwhile.")
-        if self.order != seen:
-            folders.link_to(link, Path(str(self.order)))
+        orders.refuse_late(self.folder, self.order)
 
     def observe(self) -> Observation:
         """Asks the kernel whether the recorded process lives, and then the app what it loaded."""
@@ -226,17 +215,7 @@ def _hang_up(connected: socket.socket) -> None:
 
 
 def _stop(folder: Path, allowed: Callable[[], None] = lambda: None) -> bool:
-    with _spoken(f"The app in {folder} could not be stopped"), sessions.locked(folder):
+    with spoken(f"The app in {folder} could not be stopped"), sessions.locked(folder):
         allowed()
         started = sessions.recorded(folder)
         return sessions.end(folder, started, sessions.TERM_LIMIT) if started else False
-
-
-@contextlib.contextmanager
-def _spoken(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConnectorError(
-            f"{what} ({error.strerror or 'no reason given'}); look at the disk and the rights there."
-        ) from error

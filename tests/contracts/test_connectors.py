@@ -97,7 +97,44 @@ class ThisServer:
             os.kill(pid, signal.SIGKILL)
 
 
-WORLDS: dict[str, Callable[[Path], World]] = {"local-process": ThisServer}
+class Service:
+    """Stands for the platform of directory: a service with an init script (tests/contracts/service.py)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.of_service = folder / "apps" / "demo", folder / "service"
+        self.behaviour = folder / "behaviour.json"
+        script = [sys.executable, str(Path(__file__).with_name("service.py"))]
+        script += [str(self.of_service), str(ports.free_port()), str(self.behaviour), "{configuration}"]
+        self.settings: dict[str, Any] = {
+            "folder": str(self.folder),
+            **{order: [*script, order] for order in ("start", "stop", "status")},
+        }
+
+    def let_the_app_exit(self, reason: str) -> None:
+        self.behaviour.write_text(json.dumps({"exit": reason}))
+
+    def processes(self) -> list[int]:
+        mark = str(self.folder / "current").encode()
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (place / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if mark in words and any(word.endswith(b"tiny_app.py") for word in words):
+                found.append(int(place.name))
+        return found
+
+    def calls(self) -> list[str]:
+        log = self.of_service / "calls"
+        return log.read_text().split() if log.exists() else []
+
+    def close(self) -> None:
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+
+
+WORLDS: dict[str, Callable[[Path], World]] = {"directory": Service, "local-process": ThisServer}
 
 
 @pytest.fixture(params=sorted(CONNECTORS))
