@@ -1,4 +1,4 @@
-"""More places for the local-process connector, out of a file of the server's own: COUNTERSIGN_PLACES.
+"""More places where apps run, out of a file of the server's own: COUNTERSIGN_PLACES.
 
     {
       "billing-test": {
@@ -10,13 +10,26 @@
         "cwd": "/opt/billing",
         "env": {"JAVA_HOME": "/usr/lib/jvm/default-java"},
         "trust": "/etc/ssl/internal-authorities.pem"
+      },
+      "proxy": {
+        "connector": "directory",
+        "exporter": "pem-bundle",
+        "title": "Outgoing proxy",
+        "folder": "/srv/countersign/proxy",
+        "group": "www-data",
+        "start": ["/usr/sbin/nginx"],
+        "stop": ["/usr/sbin/nginx", "-s", "quit"],
+        "reload": ["/usr/sbin/nginx", "-s", "reload"],
+        "status": ["/bin/sh", "/opt/countersign/deploy/directory/nginx-status.sh", "/run/nginx.pid"]
       }
     }
 
-`argv` and `status_url` must be there. `{configuration}` becomes the folder with the delivered files; without `folder`
-it lies in the data folder. `trust` names a PEM file with the authorities that the app trusts beside the public ones,
-for tests of connections. The names are kept beside environments, so they do not change. A command stands here and
-never on a page: whoever may write this file decides what runs.
+`connector` says who runs the app: `local-process`, as a process of the portal (the default; `argv` and `status_url`
+must be there), or `directory`, by commands of its own (`start`, `stop` and `status` must be there). `exporter` says
+what is written for it, `mendix-settings` unless told. `{configuration}` becomes the folder with the delivered files;
+without `folder` it lies in the data folder. `trust` names a PEM file with the authorities that the app trusts beside
+the public ones, for tests of connections. The names are kept beside environments, so they do not change. A command
+stands here and never on a page: whoever may write this file decides what runs.
 """
 
 from __future__ import annotations
@@ -28,8 +41,15 @@ from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 
-_TEXTS: Final = {"title", "status_url", "address", "folder", "cwd", "trust"}
-_KNOWN: Final = _TEXTS | {"argv", "env"}
+from rollouts.exporters import EXPORTERS
+
+_COMMON: Final = {"connector", "exporter", "title", "address", "folder", "cwd", "trust"}
+_TEXTS: Final = _COMMON | {"status_url", "owner", "group"}
+# connector -> what must stand in a place, and what else may
+_KNOWN: Final = {
+    "local-process": ({"argv", "status_url"}, _COMMON | {"env"}),
+    "directory": ({"start", "stop", "status"}, _COMMON | {"env", "reload", "owner", "group"}),
+}
 # As in rollouts.models.Destination.place.
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 
@@ -65,11 +85,17 @@ def _place(file: str, name: str, given: Any, apps: Path) -> dict[str, object]:
     if not _NAME.fullmatch(name):
         raise refuse("has a name that is not made of small letters, digits and hyphens, at most 60")
     if not isinstance(given, dict):
-        raise refuse("must be an object with argv and status_url")
-    if unknown := sorted(set(given) - _KNOWN):
-        raise refuse(f"has {unknown[0]}, which means nothing; known are {', '.join(sorted(_KNOWN))}")
-    if missing := sorted({"argv", "status_url"} - set(given)):
+        raise refuse("must be an object")
+    connector = given.get("connector", "local-process")
+    if connector not in _KNOWN:
+        raise refuse(f"has a connector that is not here; known are {' and '.join(sorted(_KNOWN))}")
+    needed, allowed = _KNOWN[connector]
+    if unknown := sorted(set(given) - needed - allowed):
+        raise refuse(f"has {unknown[0]}, which means nothing; known are {', '.join(sorted(needed | allowed))}")
+    if missing := sorted(needed - set(given)):
         raise refuse(f"has no {missing[0]}")
+    if "exporter" in given and given["exporter"] not in EXPORTERS:
+        raise refuse(f"has an exporter that is not here; known are {', '.join(sorted(EXPORTERS))}")
     if wrong := sorted(key for key in _TEXTS & set(given) if not isinstance(given[key], str)):
         raise refuse(f"has {wrong[0]} that is not a text")
     return {"title": name, "address": "", "folder": str(apps / name), **given}

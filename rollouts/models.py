@@ -121,6 +121,11 @@ class Destination(models.Model):
     def address(self) -> str:
         return str(self.settings.get("address", ""))
 
+    @property
+    def reloads(self) -> bool:
+        """Whether the app reads what is delivered without being stopped (rollouts.connectors.directory)."""
+        return self.connector == "directory" and bool(self.settings.get("reload"))
+
     def connect(self, order: int = 0) -> Connector:
         """`order`: the fencing number of a rollout's holder. Raises rollouts.connectors.ConnectorError where the
         server's settings do not know the place."""

@@ -351,7 +351,7 @@ def _restart(rollout: Rollout, app: Connector, *, after: str) -> None:
     """Our stop and the start that follows it. Between the two nothing is waited for but the platform."""
     going_back = rollout.state == "rolling_back"
     with_what = "what ran before" if going_back else "what was delivered" if rollout.bundle else "what is there"
-    if app.reloads:
+    if app.reloads and rollout.kind in (Kind.APPLY, Kind.ROLL_BACK):
         with calling(rollout, "start", f"Let the app read {with_what}"):
             app.reload()
         if going_back:

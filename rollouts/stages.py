@@ -38,7 +38,9 @@ KINDS = {
 
 EVIDENCE = {
     Proof.REPORTED: gettext_lazy("The app itself reports the digest of what was delivered."),
-    Proof.READ_BACK: gettext_lazy("The app was restarted, and the files read back as delivered."),
+    Proof.READ_BACK: gettext_lazy(
+        "The app was restarted or reloaded after the delivery, and the files read back as delivered."
+    ),
     Proof.RESTARTED: gettext_lazy("The app was restarted with what was delivered; it reports no digest of its own."),
     Proof.DELIVERED: gettext_lazy("Delivered and read back; the app is stopped and starts with it."),
     Proof.STOPPED: gettext_lazy("The app was observed not to run."),

@@ -111,6 +111,11 @@ class Standing:
         return self.destination is not None and not self.destination.wanted_running
 
     @property
+    def restarts(self) -> bool:
+        """Whether an apply stops the app and starts it."""
+        return not self.stopped and not (self.destination is not None and self.destination.reloads)
+
+    @property
     def seen_running(self) -> bool:
         """The app was seen running, and our own stop did not come after that look."""
         d, last = self.destination, self.last

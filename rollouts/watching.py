@@ -18,7 +18,7 @@ POLL = 0.4
 
 PROVED = {
     Proof.REPORTED: "the app itself reports the digest of what was delivered",
-    Proof.READ_BACK: "restarted, and the files read back as delivered",
+    Proof.READ_BACK: "restarted or reloaded after the delivery, and the files read back as delivered",
     Proof.RESTARTED: "restarted",
 }
 
