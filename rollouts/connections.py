@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,6 +20,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from django.conf import settings
+from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
@@ -34,6 +36,8 @@ from environments.models import Environment
 from rollouts import outbound, probing
 from rollouts.models import ConnectionTest, Destination, Rollout
 from rollouts.probing import Finding, Trial
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 8
 # Seconds for all tests of one rollout; what was not tried by then is not waited for.
@@ -140,7 +144,12 @@ def tried(
         if time.monotonic() > until:
             return Finding("untestable", "There were too many connections to test in time.")
         identity = identities[connection.slot.slug] if connection.slot else None
-        return probing.probe(Trial(connection.address, identity, authorities), door=door)
+        try:
+            return probing.probe(Trial(connection.address, identity, authorities), door=door)
+        except Exception:
+            # A key that the library cannot use, for one; a test that cannot be made must not stop an apply.
+            log.exception("the connection to %s could not be tested", connection.key)
+            return Finding("untestable", "The test met an error of its own, which the portal's log describes.")
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         begun = {pool.submit(one, connection): connection for connection in asked}
@@ -191,14 +200,14 @@ KEPT = 10
 
 
 def newest(environment: Environment, asked: Sequence[Connection]) -> dict[str, ConnectionTest]:
-    """The last result of each connection, by key, where it still says something. One query."""
+    """The last result of each pin's connection, by key, where it still says something. One query, one row a pin,
+    however many tests there were."""
     basis = {connection.key: connection.basis for connection in asked}
-    found: dict[str, ConnectionTest] = {}
-    listed = ConnectionTest.objects.filter(environment=environment, key__in=basis, basis__in=set(basis.values()))
-    for test in listed.defer("facts").order_by("tested_at"):
-        if test.basis == basis[test.key]:
-            found[test.key] = test
-    return found
+    tests = ConnectionTest.objects.filter(environment=environment)
+    last = tests.filter(key=OuterRef("key")).order_by("-tested_at").values("pk")[:1]
+    pins = Pin.objects.filter(environment=environment, key__in=basis).order_by().values_list(Subquery(last), flat=True)
+    found = tests.filter(pk__in=pins).defer("facts")
+    return {test.key: test for test in found if test.basis == basis[test.key]}
 
 
 def age(test: ConnectionTest) -> str:

@@ -91,7 +91,15 @@ class Directory:
             raise ConnectorError(
                 "Only root can give files to another owner; leave out the owner and name a group instead."
             )
-        if self.readers.group is not None and os.geteuid() != 0 and self.readers.group not in os.getgroups():
+        if (
+            self.readers.group is not None
+            and os.geteuid() != 0
+            and self.readers.group
+            not in (
+                os.getgid(),
+                *os.getgroups(),
+            )
+        ):
             raise ConnectorError(
                 "The user that runs Countersign is not in the group that is to read the files; add it to that group."
             )

@@ -17,8 +17,8 @@ from certificates import actions as certificates
 from certificates import pkcs12
 from certificates.content import Bundle, File
 from rollouts import actions
-from rollouts.connectors import ConnectorError
-from rollouts.connectors.directory import Directory
+from rollouts.connectors import CALL_LIMIT, ConnectorError, sessions
+from rollouts.connectors.directory import COMMAND_LIMIT, STATUS_LIMIT, Directory
 from rollouts.outbound import Door
 from tests import ports
 from tests.sandbox.conftest import RunningPartner
@@ -226,6 +226,11 @@ def test_a_group_may_read_what_is_delivered_and_nobody_else(tmp_path):
     file.chmod(0o644)
     app.deliver(Bundle((File("pem/key.pem", b"key"),)))
     assert stat.S_IMODE((app.folder / "current" / "pem" / "key.pem").stat().st_mode) == 0o640, "written anew"
+
+
+def test_the_limits_of_one_call_together_stay_below_the_limit_of_a_call():
+    longest = sessions.LOCK_LIMIT + STATUS_LIMIT + COMMAND_LIMIT + STATUS_LIMIT
+    assert longest < CALL_LIMIT
 
 
 # --- A unit of systemd ---

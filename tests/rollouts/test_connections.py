@@ -155,6 +155,18 @@ def test_what_a_dead_worker_has_tested_is_not_tested_again(running_app, pinned, 
     assert run_rollout(rollout).state == "verified"
 
 
+def test_a_test_that_cannot_be_made_stops_no_apply(running_app, pinned, apply, monkeypatch, caplog):
+    def broken(*args, **kwargs):
+        raise ValueError("no such curve")
+
+    monkeypatch.setattr("rollouts.probing.probe", broken)
+    pinned()
+    rollout = apply()
+    assert rollout.state == "verified"
+    assert set(rollout.tests.values_list("verdict", flat=True)) == {"untestable"}
+    assert "no such curve" in caplog.text
+
+
 def test_the_bytes_of_the_export_are_what_is_sent(running_app, pinned, apply):
     """The PFX that the test opens is one of the files that were delivered."""
     from rollouts import unseal
