@@ -57,6 +57,8 @@ class Product:
             "COUNTERSIGN_PORT": str(self.port),
             "COUNTERSIGN_SANDBOX_PORT": str(self.sandbox_port),
             "COUNTERSIGN_SANDBOX": "true",
+            # Beside the sandbox's partner, whom it always reaches.
+            "COUNTERSIGN_TESTS_MAY_REACH": "nothing",
             # What we leave behind there is looked at, too.
             "TMPDIR": str(self.data.parent / "tmp"),
             **self.variables,

@@ -41,7 +41,7 @@ def test_a_rollout_survives_the_death_of_its_worker(product: Product, tmp_path: 
     file.write_bytes(pki.pfx(pki.issue("client", authority=pki.make_authority("CA")), "secret"))
     imported = ("import_certificate", "invoicing/test", str(file), "--name", "Bank", "--password-file", "-", "--json")
     assert json.loads(manage(product, *imported, given="secret\n"))["done"]
-    manage(product, "pin", "invoicing/test", "bank.sandbox.test", "--certificate", "Bank")
+    manage(product, "pin", "invoicing/test", "open.sandbox.test", "--certificate", "Bank")
     before = product.get(f"{product.app()}/status")
 
     database = sqlite3.connect(f"file:{product.data}/countersign.sqlite3?mode=ro", uri=True, timeout=5)

@@ -69,7 +69,7 @@ def every_address(page: Page, product: Product) -> list[str]:
         address = waiting.pop(0)
         kind = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "<id>", urlsplit(address).path)
         kind += "?" if urlsplit(address).query else ""
-        if kind in seen or any(word in kind for word in (".csv", "/chips/")):
+        if kind in seen or any(word in kind for word in (".csv", ".json", "/chips/")):
             continue
         answer = page.goto(address)
         assert answer is not None

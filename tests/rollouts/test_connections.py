@@ -331,6 +331,12 @@ def test_probe_tells_each_pin_and_ends_with_one_where_somebody_turned_us_away(pi
     assert probe("nobody.example.com")[0] == 1
 
 
+def test_apply_environment_goes_on_despite_a_refusal_where_it_is_told_to(running_app, pinned, environment):
+    pinned(OF_STRANGER)
+    call_command("apply_environment", "invoicing/acceptance", "--reason", "known", "--despite-tests")
+    assert environment.rollouts.get().connection_tests == "warn"
+
+
 # --- What else stands in front of an apply, and what is kept of it ---
 
 

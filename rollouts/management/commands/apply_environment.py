@@ -29,6 +29,7 @@ class Command(EnvironmentCommand):
         parser.add_argument("--ticket", default="", help="stands beside the revision")
         parser.add_argument("--start", action="store_true", help="start a stopped app with it")
         parser.add_argument("--insist", action="store_true", help="apply a configuration that failed before")
+        parser.add_argument("--despite-tests", action="store_true", help="go on even if a connection is refused")
         parser.add_argument("--wait", action="store_true", help="print the steps as they come, until the end")
 
     def perform(self, environment: Environment, options: dict[str, Any], *, by: Actor) -> dict[str, Any]:
@@ -40,6 +41,7 @@ class Command(EnvironmentCommand):
             ticket=options["ticket"],
             start=True if options["start"] else None,
             insist=options["insist"],
+            despite_tests=options["despite_tests"],
             by=by,
         )
         assert rollout.revision is not None
