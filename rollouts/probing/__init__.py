@@ -118,6 +118,8 @@ def _shake(tls: Tls, trial: Trial, known: Finding) -> Finding:
             # Something has to be said and answered before TLS 1.3 shows what became of the certificate.
             greetings.say_something(tls, trial.address.scheme)
             tls.wait_for_judgement(JUDGED)
+            if tls.asked and not tls.is_judged:
+                known = replace(known, caution="It has said nothing since, and may still refuse the certificate.")
     except Untrusted as failure:
         return replace(_with(known, tls), verdict="untrusted", sentence=str(failure), sent="")
     except Ended as failure:

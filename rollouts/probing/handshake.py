@@ -132,6 +132,12 @@ class Tls:
         return self.version == "TLS 1.3"
 
     @property
+    def is_judged(self) -> bool:
+        """Whether the server has shown that it is done with the certificate: TLS 1.2 ends with that, and in TLS 1.3 it
+        says something afterwards, a ticket at least."""
+        return self._judged or not self.is_13
+
+    @property
     def cipher(self) -> str:
         return self._tls.get_cipher_name() or ""
 
@@ -161,6 +167,7 @@ class Tls:
         # Reading nothing would read no record either; a peek reads one and leaves its content.
         with suppress(TimeoutError):
             self._go_on(lambda: self._tls.recv(1, socket.MSG_PEEK), until, judged=True)
+            self._judged = True
 
     def send(self, what: bytes) -> None:
         self._go_on(lambda: self._tls.sendall(what), self._until)

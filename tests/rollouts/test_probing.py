@@ -278,6 +278,22 @@ def test_who_hangs_up_over_the_certificate_refuses(files, version, scheme):
     assert "hung up" in found.sentence
 
 
+@pytest.mark.parametrize("version", SSL_VERSIONS)
+def test_a_server_that_says_nothing_more_is_not_taken_for_content(files, version):
+    """In TLS 1.3 it may still be judging the certificate."""
+    made = partners.context(files, version=SSL_VERSIONS[version])
+    made.num_tickets = 0
+
+    def keep_silent(connection: socket.socket) -> None:
+        with made.wrap_socket(connection, server_side=True):
+            time.sleep(4)
+
+    with partners.listening(keep_silent) as port:
+        found = tried(port, scheme="tls")
+    assert found.verdict == "accepted"
+    assert ("may still refuse" in found.caution) == (version == "1.3"), found
+
+
 def test_nobody_listens():
     port = partners.free_port()
     found = tried(port)
