@@ -9,9 +9,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from certificates.identities import Identity
+if TYPE_CHECKING:
+    from certificates.identities import Identity
 
 # Raised when the meaning of the canonical form below changes; it is part of the digest.
 CONTENT_FORMAT = 1
