@@ -214,6 +214,19 @@ def _try_connections(rollout: Rollout, files: Files, moment: str) -> None:
         tell(connections.in_words(found), "warn" if any(_is_odd(test) for test in found) else "ok")
 
 
+def _try_connections_again(rollout: Rollout) -> None:
+    """After the restart. The app runs with what was delivered, and that is proved: whatever goes wrong here is said, and
+    is no reason to go back."""
+    try:
+        files = unseal.open_bundle(_bundle(rollout), reason="connections tested after the restart")
+        _try_connections(rollout, files, "after")
+    except (Fenced, Error):
+        raise
+    except Exception:
+        log.exception("rollout %s: the connections could not be tested after the restart", rollout.pk)
+        say(rollout, "The connections could not be tested again after the restart", "warn")
+
+
 def _is_odd(test: ConnectionTest) -> bool:
     return test.verdict != "accepted" or bool(test.caution)
 
@@ -246,7 +259,8 @@ def stop(rollout: Rollout) -> None:
     """Stops the app, and, when it is to run, starts it in the same breath."""
     app = connector(rollout)
     seen = app.observe()
-    if rollout.start_after and _started_since(seen, rollout.incarnation_before):
+    # Where a reload is what counts, one more does no harm, and another sign of life is no proof of one.
+    if rollout.start_after and not app.reloads and _started_since(seen, rollout.incarnation_before):
         say(rollout, "The app was restarted meanwhile")
         enter(rollout, "verifying", running_at=timezone.now())
         return
@@ -289,8 +303,7 @@ def verify(rollout: Rollout) -> None:
             raise CannotGoOn(why_not_verified(seen, _expected(rollout)))
         return  # give it back; the next nudge goes on watching
     if rollout.kind in (Kind.APPLY, Kind.ROLL_BACK) and rollout.connection_tests != "skip":
-        files = unseal.open_bundle(_bundle(rollout), reason="connections tested after the restart")
-        _try_connections(rollout, files, "after")
+        _try_connections_again(rollout)
     running = f"revision {rollout.revision.number}" if rollout.revision else "what was there before"
     say(rollout, f"The app runs with {running}: {PROVED[proof]}")
     enter(

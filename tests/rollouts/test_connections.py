@@ -427,3 +427,25 @@ def test_a_rollout_is_a_file_for_a_colleague_and_nothing_secret_is_in_it(
     stranger = Client()
     stranger.force_login(Person.objects.create_user("eve", password="x"))
     assert stranger.get(environment.url("rollout-report", rollout.pk)).status_code == 404
+
+
+# --- What is only said ---
+
+
+def test_a_vault_that_is_sealed_after_the_restart_sends_nothing_back(running_app, pinned, apply, monkeypatch):
+    """The app runs with what was delivered, and that is proved; the second test is no reason to take it away."""
+    from rollouts import unseal
+    from vault.envelope import VaultError
+
+    real = unseal.open_bundle
+
+    def sealed_by_then(bundle, *, reason, by=None):
+        if "after the restart" in reason:
+            raise VaultError("The vault is sealed.")
+        return real(bundle, reason=reason, by=by)
+
+    monkeypatch.setattr(unseal, "open_bundle", sealed_by_then)
+    pinned()
+    rollout = apply()
+    assert (rollout.state, rollout.proof) == ("verified", "reported"), rollout.failure
+    assert rollout.steps.filter(outcome="warn", text__contains="could not be tested again").count() == 1
