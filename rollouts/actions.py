@@ -561,18 +561,19 @@ def test_connection(*, pin: Pin, by: Any) -> ConnectionTest:
 NUDGE_LIMIT = 1.5
 
 
-def nudge(rollout_id: UUID) -> None:
-    """Tells a worker that there is something to do. The queue may be down, or hang: the sweep says it again."""
+def nudge(rollout_id: UUID, after: float = 0) -> None:
+    """Tells a worker that there is something to do `after` as many seconds. The queue may be down, or hang: the sweep
+    says it again."""
     # A thread, because a name that does not resolve or a peer that stands still keeps to no client's time limit. With
     # this thread's context, so that the worker's lines bear the number of the request that asks.
-    telling = threading.Thread(target=contextvars.copy_context().run, args=(_tell, rollout_id), daemon=True)
+    telling = threading.Thread(target=contextvars.copy_context().run, args=(_tell, rollout_id, after), daemon=True)
     telling.start()
     telling.join(NUDGE_LIMIT)
 
 
-def _tell(rollout_id: UUID) -> None:
+def _tell(rollout_id: UUID, after: float) -> None:
     try:
-        current_app.send_task("rollouts.advance", args=[str(rollout_id)], ignore_result=True)
+        current_app.send_task("rollouts.advance", args=[str(rollout_id)], countdown=after or None, ignore_result=True)
     except Exception:
         log.warning("rollout %s: the queue did not take the nudge; the sweep will repeat it", rollout_id, exc_info=True)
 

@@ -69,11 +69,13 @@ def take(rollout_id: UUID | str) -> Rollout | None:
     ).get(pk=rollout_id)
 
 
-def release(rollout: Rollout) -> bool:
-    """Gives the rollout back; returns whether its next move can be made at once (otherwise the sweep comes to it)."""
+def release(rollout: Rollout) -> float | None:
+    """Gives the rollout back; returns the seconds until its next move (None: it has ended, or the sweep comes to it)."""
     until = timezone.now() + PAUSE if rollout.pause else None
     Rollout.objects.filter(pk=rollout.pk, fence=rollout.fence).update(lease_until=until)
-    return not rollout.pause and Rollout.objects.filter(pk=rollout.pk, state__in=ACTIVE).exists()
+    if rollout.pause or not Rollout.objects.filter(pk=rollout.pk, state__in=ACTIVE).exists():
+        return None
+    return rollout.again_in
 
 
 def hold(rollout: Rollout, **values: Any) -> None:

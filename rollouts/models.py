@@ -169,8 +169,9 @@ class Rollout(models.Model):
     lease_until = models.DateTimeField(null=True)
     nudged_at = models.DateTimeField(null=True)
 
-    # Set by a move that wants a moment before the next try; not stored.
+    # Set by a move, not stored: it wants a moment before the next try, or before the next look (seconds).
     pause = False
+    again_in = 0.0
 
     class Meta:
         ordering = ["-created_at"]

@@ -41,17 +41,18 @@ from rollouts.holding import (
 )
 from rollouts.models import Bundle, ConnectionTest, Destination, Rollout, Step
 from rollouts.states import ACTIVE, STATES, Kind, Proof
-from rollouts.watching import PROVED, contradicts, note, watch, why_not_verified
+from rollouts.watching import PROVED, look, look_again_in, note, why_not_verified
 from vault.envelope import VaultError
 
 log = logging.getLogger(__name__)
 
 
-def advance(rollout_id: UUID | str) -> bool:
-    """Makes the next move of a rollout, if nobody else is at it. Returns whether there is another move to make."""
+def advance(rollout_id: UUID | str) -> float | None:
+    """Makes the next move of a rollout, if nobody else is at it. Returns the seconds until another move is to be made;
+    None where there is none, or where the sweep comes to it."""
     rollout = take(rollout_id)
     if rollout is None:
-        return False
+        return None
     try:
         # These look before they judge: what was asked for in time may have come true meanwhile.
         looks = rollout.state in ("verifying", "rolling_back") or rollout.kind == Kind.STOP
@@ -61,7 +62,7 @@ def advance(rollout_id: UUID | str) -> bool:
             MOVES[rollout.state](rollout)
     except Fenced:
         _after_all(rollout)
-        return False
+        return None
     except Error:
         # Nothing can be recorded now. What was done stays done, and each move looks before it acts.
         log.exception("rollout %s: the database did not answer", rollout.pk)
@@ -78,7 +79,7 @@ def advance(rollout_id: UUID | str) -> bool:
         return release(rollout)
     except Error:
         log.warning("rollout %s: could not be given back; its lease runs out", rollout.pk)
-        return False
+        return None
 
 
 def _after_all(rollout: Rollout) -> None:
@@ -294,14 +295,15 @@ def _started_since(seen: Observation, before: str) -> bool:
 def verify(rollout: Rollout) -> None:
     """Waits until a new start of the app runs with what was delivered, as far as this platform can prove it."""
     with looking(rollout):
-        seen, proof = watch(rollout, rollout.incarnation_before, _expected(rollout))
+        seen, proof, wrong = look(rollout, rollout.incarnation_before, _expected(rollout))
         reached(rollout, "observe", "after-call")
     if proof is None:
-        if seen.status == "stopped":
+        if wrong and seen.status == "stopped":
             raise CannotGoOn("The app did not come up: " + (seen.note or "it ended at once and left no message."))
-        if rollout.overdue or contradicts(rollout, seen, rollout.incarnation_before, _expected(rollout)):
+        if wrong or rollout.overdue:
             raise CannotGoOn(why_not_verified(seen, _expected(rollout)))
-        return  # give it back; the next nudge goes on watching
+        rollout.again_in = look_again_in(rollout)
+        return
     if rollout.kind in (Kind.APPLY, Kind.ROLL_BACK) and rollout.connection_tests != "skip":
         _try_connections_again(rollout)
     running = f"revision {rollout.revision.number}" if rollout.revision else "what was there before"
@@ -347,13 +349,15 @@ def go_back(rollout: Rollout) -> None:
         case _:
             expected = bundle.digest if bundle is not None else None
             with looking(rollout):
-                seen, proof = watch(rollout, rollout.incarnation_back, expected)
+                seen, proof, wrong = look(rollout, rollout.incarnation_back, expected)
                 reached(rollout, "observe", "after-call")
             if proof is not None:
                 _rolled_back(rollout, "The app runs with what ran before.")
-            elif rollout.overdue or contradicts(rollout, seen, rollout.incarnation_back, expected):
+            elif rollout.overdue or (wrong and seen.status != "stopped"):
                 _needs_help(rollout, seen.note or why_not_verified(seen, expected))
-            elif seen.status == "stopped":
+            elif not wrong:
+                rollout.again_in = look_again_in(rollout)
+            else:
                 # A crash or a reboot on the way: the old configuration is worth another start, until the time is over.
                 say(rollout, seen.note or "The app does not run", "failed")
                 hold(rollout, phase="start", incarnation_back=seen.ended)

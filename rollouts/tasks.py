@@ -27,8 +27,9 @@ OBSERVE_EVERY = timedelta(seconds=15)
 @shared_task(name="rollouts.advance")
 def advance(rollout_id: str) -> None:
     pulses.pulse(pulses.WORKER)
-    if moves.advance(rollout_id):
-        actions.nudge(UUID(rollout_id))
+    again_in = moves.advance(rollout_id)
+    if again_in is not None:
+        actions.nudge(UUID(rollout_id), again_in)
 
 
 @shared_task(name="rollouts.sweep")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils import timezone
 
@@ -12,9 +12,10 @@ from rollouts.holding import connector, hold
 from rollouts.models import Destination, Rollout
 from rollouts.states import Kind, Proof
 
-# One move waits this many seconds for the app to come up before it gives the rollout back, to be nudged again.
-WATCH = 10.0
+# Seconds between two looks that have to agree, and between two moves that look: no worker sits in a restart, so that
+# two of them can watch a hundred apps come up.
 POLL = 0.4
+SOONEST, LATEST = 0.3, 3.0
 
 PROVED = {
     Proof.REPORTED: "the app itself reports the digest of what was delivered",
@@ -23,24 +24,39 @@ PROVED = {
 }
 
 
-def watch(rollout: Rollout, before: str, expected: str | None) -> tuple[Observation, Proof | None]:
-    """Polls for WATCH seconds. A proof needs two looks in a row that agree, so that a crash loop is not a success."""
-    app, until = connector(rollout), time.monotonic() + WATCH
-    last: Observation | None = None
-    while True:
-        seen = app.observe()
-        note(rollout, seen)
-        proof = _proof(app, seen, before, expected, rollout)
-        if last is not None and last.incarnation == seen.incarnation:
-            if proof is not None:
-                return seen, proof
-            if seen.status == "stopped" or contradicts(rollout, seen, before, expected):
-                return seen, None
-        last = seen
-        if time.monotonic() > until:
-            return seen, None
-        hold(rollout)
-        time.sleep(POLL)
+class Look(NamedTuple):
+    """`proof` is None while there is none; `wrong`: more waiting would not change it."""
+
+    seen: Observation
+    proof: Proof | None = None
+    wrong: bool = False
+
+
+def look(rollout: Rollout, before: str, expected: str | None) -> Look:
+    """A proof, or that there will be none, needs two looks in a row that agree: a crash loop is no success, and an app
+    that is just being started anew no failure."""
+    app = connector(rollout)
+    first = _judged(rollout, app, before, expected)
+    if first.proof is None and not first.wrong:
+        return first
+    hold(rollout)
+    time.sleep(POLL)
+    second = _judged(rollout, app, before, expected)
+    return second if second.seen.incarnation == first.seen.incarnation else Look(second.seen)
+
+
+def _judged(rollout: Rollout, app: Connector, before: str, expected: str | None) -> Look:
+    seen = app.observe()
+    note(rollout, seen)
+    proof = _proof(app, seen, before, expected, rollout)
+    wrong = proof is None and (seen.status == "stopped" or contradicts(app, seen, before, expected))
+    return Look(seen, proof, wrong)
+
+
+def look_again_in(rollout: Rollout) -> float:
+    """Seconds until the next look: often at first, since most apps are back at once."""
+    passed = (timezone.now() - rollout.state_since).total_seconds()
+    return min(LATEST, max(SOONEST, passed / 8))
 
 
 def _proof(app: Connector, seen: Observation, before: str, expected: str | None, rollout: Rollout) -> Proof | None:
@@ -55,11 +71,11 @@ def _proof(app: Connector, seen: Observation, before: str, expected: str | None,
     return Proof.READ_BACK if app.delivered_digest() == expected else None
 
 
-def contradicts(rollout: Rollout, seen: Observation, before: str, expected: str | None) -> bool:
+def contradicts(app: Connector, seen: Observation, before: str, expected: str | None) -> bool:
     """A new start of the app that runs with something else: more waiting would not change it."""
     if seen.status != "running" or not seen.incarnation or seen.incarnation == before or expected is None:
         return False
-    return (seen.digest or connector(rollout).delivered_digest()) != expected
+    return (seen.digest or app.delivered_digest()) != expected
 
 
 def why_not_verified(seen: Observation, expected: str | None) -> str:

@@ -196,9 +196,11 @@ def run_rollout() -> Callable[[Rollout], Rollout]:
     from rollouts import moves
 
     def run(rollout: Rollout) -> Rollout:
-        for _move in range(40):
-            if not moves.advance(rollout.pk):
+        for _move in range(60):
+            again_in = moves.advance(rollout.pk)
+            if again_in is None:
                 break
+            time.sleep(again_in)
         rollout.refresh_from_db()
         return rollout
 

@@ -39,7 +39,7 @@ def until(rollout: Rollout, state: str, phase: str = "") -> None:
         now = Rollout.objects.get(pk=rollout.pk)
         if (now.state, now.phase) == (state, phase):
             return
-        moves.advance(rollout.pk)
+        time.sleep(moves.advance(rollout.pk) or 0)
     raise AssertionError(f"it never got to {state} {phase}, but to {now.state} {now.phase}")
 
 
@@ -47,7 +47,7 @@ def until_the_end(rollout: Rollout) -> Rollout:
     """With as many nudges as it takes; pauses are not waited for."""
     for _nudge in range(60):
         Rollout.objects.update(lease_until=None)
-        moves.advance(rollout.pk)
+        time.sleep(moves.advance(rollout.pk) or 0)
         rollout.refresh_from_db()
         if rollout.is_final:
             return rollout

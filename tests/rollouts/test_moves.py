@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def test_a_second_worker_cannot_make_the_same_move(running_app, environment, own
     first = moves.take(rollout.pk)
     assert first is not None
     assert moves.take(rollout.pk) is None
-    assert moves.advance(rollout.pk) is False
+    assert moves.advance(rollout.pk) is None
     # The first worker's lease runs out, another takes over: the first one may do nothing any more.
     Rollout.objects.update(lease_until="2020-01-01T00:00:00Z")
     assert moves.take(rollout.pk).fence > first.fence
@@ -185,8 +186,8 @@ def test_the_start_after_our_stop_waits_for_no_database(
     assert platform_calls(place)[-2:] == ["stop", "start"]
     monkeypatch.undo()
     Rollout.objects.update(lease_until=None)
-    while moves.advance(rollout.pk):
-        pass
+    while (again_in := moves.advance(rollout.pk)) is not None:
+        time.sleep(again_in)
     rollout.refresh_from_db()
     assert rollout.state == "verified"
     assert platform_calls(place)[-2:] == ["stop", "start"], "resuming stopped nothing again"

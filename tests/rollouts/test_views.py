@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 import zipfile
 
 import pytest
@@ -283,7 +284,8 @@ def test_each_poll_of_a_rollout_asks_at_most_six_queries_and_polls_end(
         shown = actions.pending(environment)[0].digest
         rollout = actions.apply(environment=environment, shown=shown, reason="test", by=owner)
         polled.append(poll(rollout))
-        while moves.advance(rollout.pk):
+        while (again_in := moves.advance(rollout.pk)) is not None:
+            time.sleep(again_in)
             polled.append(poll(rollout))
         polled.append(poll(rollout))
         assert "hx-get" not in client.get(rollout.get_absolute_url()).content.decode()

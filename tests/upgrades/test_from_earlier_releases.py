@@ -129,15 +129,16 @@ def ended(upgraded: release.Filled, machines: dict[str, release.App], before: di
 
     nudged: list[Any] = []
     patch = pytest.MonkeyPatch()
-    patch.setattr(actions, "nudge", nudged.append)  # what the queue carries
+    patch.setattr(actions, "nudge", lambda number, _after=0: nudged.append(number))  # what the queue carries
     wanted = set(upgraded.rollouts.values())
     deadline = time.monotonic() + 240
     try:
         while wanted and time.monotonic() < deadline:
             tasks.sweep()
             for number in nudged:
-                while moves.advance(number):
+                while (again_in := moves.advance(number)) is not None:
                     bury(machines)
+                    time.sleep(again_in)
             nudged.clear()
             bury(machines)
             wanted = {r.pk for r in Rollout.objects.filter(pk__in=wanted) if not r.is_final}
