@@ -70,7 +70,7 @@ def take(rollout_id: UUID | str) -> Rollout | None:
 
 
 def release(rollout: Rollout) -> float | None:
-    """Gives the rollout back; returns the seconds until its next move (None: it has ended, or the sweep comes to it)."""
+    """Gives the rollout back; returns the seconds until its next move; None: it has ended, or the sweep sees to it."""
     until = timezone.now() + PAUSE if rollout.pause else None
     Rollout.objects.filter(pk=rollout.pk, fence=rollout.fence).update(lease_until=until)
     if rollout.pause or not Rollout.objects.filter(pk=rollout.pk, state__in=ACTIVE).exists():

@@ -216,8 +216,8 @@ def _try_connections(rollout: Rollout, files: Files, moment: str) -> None:
 
 
 def _try_connections_again(rollout: Rollout) -> None:
-    """After the restart. The app runs with what was delivered, and that is proved: whatever goes wrong here is said, and
-    is no reason to go back."""
+    """After the restart. The app runs with what was delivered, and that is proved: whatever goes wrong here is said,
+    and is no reason to go back."""
     try:
         files = unseal.open_bundle(_bundle(rollout), reason="connections tested after the restart")
         _try_connections(rollout, files, "after")

@@ -118,7 +118,7 @@ def test_a_nudge_that_nobody_takes_costs_nobody_more_than_a_moment(server: Any, 
 def test_a_nudge_comes_back_whatever_it_waits_for(monkeypatch: pytest.MonkeyPatch):
     """A name that does not resolve keeps to no time limit of a broker's client."""
     answered = threading.Event()
-    monkeypatch.setattr(actions, "_tell", lambda _rollout: answered.wait(60))
+    monkeypatch.setattr(actions.nudging, "_tell", lambda _rollout, _after: answered.wait(60))
     began = time.monotonic()
     actions.nudge(uuid.uuid4())
     took = time.monotonic() - began

@@ -1,0 +1,65 @@
+"""What people ask of a running application. One verb, one transaction, one event; the work is done by moves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from certificates import actions as certificates
+from rollouts.actions.asking import (
+    MovedOn,
+    active_rollout,
+    apply,
+    archive,
+    cancel,
+    checked_reason,
+    freeze,
+    make_good,
+    pending,
+    restart,
+    roll_back,
+    running_content,
+    start,
+    stop,
+)
+from rollouts.actions.exports import export_to_download, wanted_versions
+from rollouts.actions.imports import bring_in, import_now
+from rollouts.actions.nudging import nudge
+from rollouts.actions.places import local_processes, start_what_should_run, still_starting, use_place
+from rollouts.actions.testing import test_connection
+from rollouts.actions.undoing import undo_changes
+from vault import safe
+
+__all__ = [
+    "MovedOn",
+    "active_rollout",
+    "apply",
+    "archive",
+    "bring_in",
+    "cancel",
+    "checked_reason",
+    "export_to_download",
+    "freeze",
+    "import_now",
+    "local_processes",
+    "make_good",
+    "nudge",
+    "pending",
+    "restart",
+    "roll_back",
+    "running_content",
+    "start",
+    "start_what_should_run",
+    "still_starting",
+    "stop",
+    "test_connection",
+    "tidy",
+    "undo_changes",
+    "use_place",
+    "wanted_versions",
+]
+
+
+def tidy() -> None:
+    """Removes expired drafts, and ciphertexts that no row knows: an upload that never became a version is gone."""
+    certificates.tidy_drafts()
+    safe.sweep(older_than=timedelta(hours=1))

@@ -1,0 +1,318 @@
+"""What people ask of a running application; the work is done by moves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F, Max, Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit import trail
+from audit.actors import PORTAL
+from certificates import current
+from certificates.content import Content
+from certificates.models import ClientCertificate
+from environments import actions as environments
+from environments.models import Environment
+from environments.refusals import Refused
+from environments.tickets import checked_ticket
+from rollouts import exporters
+from rollouts.actions.nudging import nudge
+from rollouts.changes import Change, changes, nothing
+from rollouts.connectors import Observation
+from rollouts.models import Destination, Revision, RevisionEntry, Rollout, Step
+from rollouts.states import ACTIVE, CANCELLABLE, FINAL, Kind
+
+# For how long after a rollout's end one of its calls may still come late.
+LATE = timedelta(days=1)
+
+
+def running_content(environment: Environment, wanted: Content) -> Content:
+    """What runs, as far as it was applied from here; nothing, in the wanted settings, before the first apply."""
+    destination = Destination.objects.filter(environment=environment).select_related("running").first()
+    if destination is None or destination.running is None:
+        return nothing(wanted)
+    return destination.running.frozen
+
+
+def pending(environment: Environment) -> tuple[Content, tuple[Change, ...]]:
+    """The wanted content, and the changes from what runs to it."""
+    wanted = current.content(environment)
+    return wanted, changes(running_content(environment, wanted), wanted)
+
+
+def apply(
+    *,
+    environment: Environment,
+    shown: str,
+    reason: str,
+    ticket: str = "",
+    start: bool | None = None,
+    insist: bool = False,
+    despite_tests: bool = False,
+    by: Any,
+) -> Rollout:
+    """Freezes the wanted content as a revision and asks for it to be made to run.
+
+    `shown` is the digest of the content that the person saw; when the content moved on, nothing happens. `start` asks
+    for a stopped app to be started. `insist` applies content that failed before. `despite_tests` goes on where a
+    connection test is refused.
+    """
+    reason, ticket = checked_reason(reason), checked_ticket(ticket, environment.ticket_pattern)
+    with transaction.atomic():
+        environments.take_turns(environment)
+        destination = _destination(environment)
+        wanted, found = pending(environment)
+        if wanted.digest != shown:
+            raise MovedOn(_("Somebody changed something meanwhile; look at the changes once more, then apply."))
+        if not found and destination.running is not None:
+            raise Refused(
+                _("Nothing has changed since revision %(n)d; restart only, if you want to.")
+                % {"n": destination.running.number}
+            )
+        for obstacle in exporters.obstacles(destination.exporter, wanted):
+            raise Refused(obstacle)
+        if destination.blocked_digest == wanted.digest and not insist:
+            raise Refused(
+                _("This configuration failed and is blocked; change something, or tick “Try it again all the same”."),
+                field="insist",
+            )
+        revision = freeze(environment, wanted, reason=reason, ticket=ticket, by=by)
+        rollout = _request(
+            destination,
+            Kind.APPLY,
+            revision=revision,
+            start_after=destination.wanted_running if start is None else start,
+            despite_tests=despite_tests,
+            reason=reason,
+            ticket=ticket,
+            by=by,
+        )
+        trail.record(
+            "rollout.requested", by=by, subject=rollout, kind="apply", revision=revision.number, changes=len(found),
+            reason=reason, ticket=ticket,
+        )  # fmt: skip
+    return rollout
+
+
+class MovedOn(Refused):
+    """The content is not the one that was shown."""
+
+
+def freeze(environment: Environment, content: Content, *, reason: str, ticket: str, by: Any) -> Revision:
+    """The next revision: the whole content, immutable, inside the caller's transaction."""
+    newest = Revision.objects.filter(environment=environment).aggregate(Max("number"))["number__max"] or 0
+    revision = Revision.objects.create(
+        environment=environment,
+        number=newest + 1,
+        content=content.canonical(),
+        digest=content.digest,
+        reason=reason,
+        ticket=ticket,
+        created_by=str(by),
+    )
+    versions = {
+        c.slug: c.in_use
+        for c in ClientCertificate.objects.filter(environment=environment, removed_at=None).select_related("in_use")
+    }
+    RevisionEntry.objects.bulk_create(
+        RevisionEntry(revision=revision, slug=slot.slug, version=versions[slot.slug], position=position)
+        for position, slot in enumerate(content.slots, start=1)
+    )
+    return revision
+
+
+def roll_back(*, environment: Environment, revision: Revision, reason: str, ticket: str = "", by: Any) -> Rollout:
+    """Makes an earlier revision run again. The wanted content stays; what differs then waits as changes."""
+    reason, ticket = checked_reason(reason), checked_ticket(ticket, environment.ticket_pattern)
+    with transaction.atomic():
+        environments.take_turns(environment)
+        destination = _destination(environment)
+        if destination.running_id == revision.pk:
+            raise Refused(_("Revision %(n)d is running already.") % {"n": revision.number})
+        if revision.frozen.base_folder != environment.base_folder:
+            raise Refused(
+                _("Revision %(n)d was made for another folder; apply what it holds as changes instead.")
+                % {"n": revision.number}
+            )
+        if not revision.rollouts.filter(state="verified").exists():
+            raise Refused(_("Revision %(n)d never ran here; apply it as changes instead.") % {"n": revision.number})
+        rollout = _request(
+            destination,
+            Kind.ROLL_BACK,
+            revision=revision,
+            start_after=destination.wanted_running,
+            reason=reason,
+            ticket=ticket,
+            by=by,
+        )
+        trail.record(
+            "rollout.requested",
+            by=by,
+            subject=rollout,
+            kind="roll-back",
+            revision=revision.number,
+            reason=reason,
+            ticket=ticket,
+        )
+    return rollout
+
+
+def restart(*, environment: Environment, reason: str = "", by: Any) -> Rollout:
+    """Restarts with what runs; changes stay waiting."""
+    return _without_delivery(environment, Kind.RESTART, reason, by)
+
+
+def stop(*, environment: Environment, reason: str = "", by: Any) -> Rollout:
+    return _without_delivery(environment, Kind.STOP, reason, by)
+
+
+def start(*, environment: Environment, reason: str = "", by: Any) -> Rollout:
+    """Starts a stopped app as it was before; changes stay waiting."""
+    return _without_delivery(environment, Kind.START, reason, by)
+
+
+def _without_delivery(environment: Environment, kind: Kind, reason: str, by: Any) -> Rollout:
+    with transaction.atomic():
+        destination = _destination(environment)
+        stopped = not destination.wanted_running and destination.observed_status == "stopped"
+        if kind in (Kind.STOP, Kind.RESTART) and stopped:
+            raise Refused(_("The app is stopped; start it instead."))
+        if kind == Kind.START and destination.wanted_running and destination.observed_status == "running":
+            raise Refused(_("The app is running already."))
+        rollout = _request(
+            destination, kind, revision=destination.running, start_after=kind != Kind.STOP, reason=reason.strip()[:500],
+            ticket="", by=by,
+        )  # fmt: skip
+        trail.record("rollout.requested", by=by, subject=rollout, kind=str(kind), reason=reason)
+    return rollout
+
+
+def make_good(destination: Destination, seen: Observation) -> Rollout | None:
+    """Puts right what a worker that was held up did after others had gone on: an app that ought to run and was stopped
+    late is started again, and the other way round. An app that ended by itself is nobody's late call; it is left alone.
+
+    Late is a stop or start whose outcome came after its rollout's end, or is still open (its worker may yet make it).
+    """
+    down = destination.wanted_running and seen.status == "stopped"
+    up = not destination.wanted_running and bool(seen.incarnation)
+    if not (down or up):
+        return None
+    late = Step.objects.filter(
+        rollout__environment=destination.environment_id,
+        rollout__state__in=FINAL,
+        rollout__finished_at__gt=timezone.now() - LATE,
+        call="stop" if down else "start",
+    ).filter(Q(outcome="") | Q(ended_at__gt=F("rollout__finished_at"), outcome="ok"))
+    with transaction.atomic():
+        if not late.update(outcome="warn", result=_("came too late, and is made good")):
+            return None
+        reason = _("A worker that was held up called the app late.")
+        kind = Kind.START if down else Kind.STOP
+        rollout = _request(
+            destination, kind, revision=destination.running, start_after=down, reason=reason, ticket="", by=PORTAL
+        )
+        trail.record("rollout.requested", by=PORTAL, subject=rollout, kind=str(kind), reason=reason)
+    return rollout
+
+
+def _request(
+    destination: Destination,
+    kind: Kind,
+    *,
+    revision: Revision | None,
+    start_after: bool,
+    reason: str,
+    ticket: str,
+    despite_tests: bool = False,
+    by: Any,
+) -> Rollout:
+    tests = destination.environment.connection_tests
+    delivers = kind in (Kind.APPLY, Kind.ROLL_BACK)
+    busy = Refused(_("Something is already being applied, stopped or started here; wait for it to end."))
+    # Looked for beforehand: while a worker is ending one, the constraint would wait for that worker, and it for us.
+    if Rollout.objects.filter(environment=destination.environment_id, state__in=ACTIVE).exists():
+        raise busy
+    try:
+        with transaction.atomic():
+            rollout = Rollout.objects.create(
+                environment_id=destination.environment_id,
+                kind=kind,
+                revision=revision,
+                bundle=None if delivers else destination.bundle,
+                previous=destination.running,
+                previous_bundle=destination.bundle,
+                start_after=start_after,
+                connection_tests="warn" if tests == "block" and despite_tests else tests,
+                reason=reason,
+                ticket=ticket,
+                requested_by=str(by),
+            )
+    except IntegrityError:
+        # one_active_rollout_per_environment
+        raise busy from None
+    transaction.on_commit(partial(nudge, rollout.pk))
+    return rollout
+
+
+def cancel(*, rollout: Rollout, by: Any) -> None:
+    """Takes a rollout back while no worker has begun it."""
+    with transaction.atomic():
+        now = timezone.now()
+        taken = Rollout.objects.filter(pk=rollout.pk, state__in=CANCELLABLE, fence=0).update(
+            state="cancelled",
+            state_since=now,
+            finished_at=now,
+            sentence="Cancelled before it began; nothing was changed.",
+        )
+        if not taken:
+            raise Refused(
+                _("It has begun and cannot be cancelled any more; it ends in the new configuration or in the old one.")
+            )
+        trail.record("rollout.cancelled", by=by, subject=rollout)
+
+
+def _destination(environment: Environment) -> Destination:
+    # Locked where the database can, so that of two requests at once the second sees the first one's rollout.
+    destination = (
+        Destination.objects.select_for_update(of=("self",))
+        .filter(environment=environment)
+        .select_related("running", "bundle", "environment__application")
+        .first()
+    )
+    if destination is None:
+        raise Refused(_("Say first where this environment runs, under Settings."))
+    if destination.place not in settings.LOCAL_PROCESSES:
+        raise Refused(
+            _("This server's settings no longer know “%(place)s”; ask who runs the server.")
+            % {"place": destination.place}
+        )
+    return destination
+
+
+def archive(*, environment: Environment, by: Any) -> None:
+    """Takes an environment off the lists, unless something is under way; what runs there goes on running."""
+    with transaction.atomic():
+        environments.take_turns(environment)
+        Destination.objects.select_for_update().filter(environment=environment).first()
+        if active_rollout(environment) is not None:
+            raise Refused(_("Something is being applied, stopped or started here; wait for it to end, then archive."))
+        environments.archive_environment(environment=environment, by=by)
+
+
+def active_rollout(environment: Environment) -> Rollout | None:
+    return Rollout.objects.filter(environment=environment, state__in=ACTIVE).first()
+
+
+def checked_reason(text: str) -> str:
+    text = " ".join(text.split())
+    if not text:
+        raise Refused(_("Say why, in a few words; it stands beside the revision."), field="reason")
+    if len(text) > 500:
+        raise Refused(_("Use at most 500 characters."), field="reason")
+    return text
