@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from rollouts.exchange import read_address
 from rollouts.outbound import Door, Network
 
 Places = Mapping[tuple[str, int], tuple[str, int]]
@@ -33,6 +35,17 @@ def sandbox_places(tls_port: int) -> Places:
     """Where the sandbox's partner is, by the names that its certificates bear."""
     hosts = ("bank.sandbox.test", "open.sandbox.test")
     return {(host, port): ("127.0.0.1", tls_port) for host in hosts for port in (443, tls_port)}
+
+
+def admin_places(known: Mapping[str, Mapping[str, object]]) -> Places:
+    """The admin ports on this machine that COUNTERSIGN_PLACES names: who may write that file decides what runs."""
+    found = {}
+    for place in known.values():
+        with contextlib.suppress(ValueError):
+            _tls, host, port, _path = read_address(str(place.get("admin", "")))
+            if host in ("127.0.0.1", "localhost", "::1"):
+                found[host, port] = (host.replace("localhost", "127.0.0.1"), port)
+    return found
 
 
 def _network(name: str, word: str) -> Network:

@@ -21,15 +21,24 @@
         "stop": ["/usr/sbin/nginx", "-s", "quit"],
         "reload": ["/usr/sbin/nginx", "-s", "reload"],
         "status": ["/bin/sh", "/opt/countersign/deploy/directory/nginx-status.sh", "/run/nginx.pid"]
+      },
+      "orders": {
+        "connector": "m2ee",
+        "exporter": "pad-hocon",
+        "title": "Orders, a Mendix runtime",
+        "folder": "/srv/countersign/orders",
+        "group": "mendix",
+        "admin": "http://127.0.0.1:8090/"
       }
     }
 
 `connector` says who runs the app: `local-process`, as a process of the portal (the default; `argv` and `status_url`
-must be there), or `directory`, by commands of its own (`start`, `stop` and `status` must be there). `exporter` says
-what is written for it, `mendix-settings` unless told. `{configuration}` becomes the folder with the delivered files;
-without `folder` it lies in the data folder. `trust` names a PEM file with the authorities that the app trusts beside
-the public ones, for tests of connections. The names are kept beside environments, so they do not change. A command
-stands here and never on a page: whoever may write this file decides what runs.
+must be there), `directory`, by commands of its own (`start`, `stop` and `status` must be there), or `m2ee`, a Mendix
+runtime that its supervisor brings back (`admin`, its admin port, must be there; the password is typed under Settings
+and sealed). `exporter` says what is written for it, `mendix-settings` unless told. `{configuration}` becomes the folder
+with the delivered files; without `folder` it lies in the data folder. `trust` names a PEM file with the authorities
+that the app trusts beside the public ones, for tests of connections. The names are kept beside environments, so they do
+not change. A command stands here and never on a page: whoever may write this file decides what runs.
 """
 
 from __future__ import annotations
@@ -43,12 +52,13 @@ from django.core.exceptions import ImproperlyConfigured
 
 from rollouts.exporters import EXPORTERS
 
-_COMMON: Final = {"connector", "exporter", "title", "address", "folder", "cwd", "trust"}
-_TEXTS: Final = _COMMON | {"status_url", "owner", "group"}
+_COMMON: Final = {"connector", "exporter", "title", "address", "folder", "trust"}
+_TEXTS: Final = _COMMON | {"status_url", "owner", "group", "cwd", "admin"}
 # connector -> what must stand in a place, and what else may
 _KNOWN: Final = {
-    "local-process": ({"argv", "status_url"}, _COMMON | {"env"}),
-    "directory": ({"start", "stop", "status"}, _COMMON | {"env", "reload", "owner", "group"}),
+    "local-process": ({"argv", "status_url"}, _COMMON | {"env", "cwd"}),
+    "directory": ({"start", "stop", "status"}, _COMMON | {"env", "cwd", "reload", "owner", "group"}),
+    "m2ee": ({"admin"}, _COMMON | {"owner", "group"}),
 }
 # As in rollouts.models.Destination.place.
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
@@ -88,7 +98,7 @@ def _place(file: str, name: str, given: Any, apps: Path) -> dict[str, object]:
         raise refuse("must be an object")
     connector = given.get("connector", "local-process")
     if connector not in _KNOWN:
-        raise refuse(f"has a connector that is not here; known are {' and '.join(sorted(_KNOWN))}")
+        raise refuse(f"has a connector that is not here; known are {', '.join(sorted(_KNOWN))}")
     needed, allowed = _KNOWN[connector]
     if unknown := sorted(set(given) - needed - allowed):
         raise refuse(f"has {unknown[0]}, which means nothing; known are {', '.join(sorted(needed | allowed))}")

@@ -212,7 +212,7 @@ if _places := env.text("COUNTERSIGN_PLACES"):
 
 # --- What the portal connects to --------------------------------------------------------------------------------------
 
-# Tests of connections: `public`, `private`, networks like 10.20.0.0/16, or `nothing`. Addresses of this machine and of
+# Each purpose: `public`, `private`, networks like 10.20.0.0/16, or `nothing`. Addresses of this machine and of
 # a cloud's metadata are never reached; only the sandbox's partner is on loopback.
 DOORS = {
     "tests": doors.door(
@@ -220,7 +220,14 @@ DOORS = {
         env.words("COUNTERSIGN_TESTS_MAY_REACH", "public"),
         places=doors.sandbox_places(SANDBOX_TLS_PORT) if SANDBOX else {},
         proxy=doors.proxy(env.text("COUNTERSIGN_EGRESS_PROXY")),
-    )
+    ),
+    # Platforms. Of this machine's own addresses only those that stand in COUNTERSIGN_PLACES.
+    "connectors": doors.door(
+        "COUNTERSIGN_CONNECTORS_MAY_REACH",
+        env.words("COUNTERSIGN_CONNECTORS_MAY_REACH", "public,private"),
+        places=doors.admin_places(LOCAL_PROCESSES),
+        proxy=doors.proxy(env.text("COUNTERSIGN_EGRESS_PROXY")),
+    ),
 }
 
 # --- Accounts ---------------------------------------------------------------------------------------------------------

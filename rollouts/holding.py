@@ -21,7 +21,8 @@ from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from audit import trail
-from rollouts.connectors import CALL_LIMIT, Connector, ConnectorError, OutOfOrder, sessions
+from rollouts import unseal
+from rollouts.connectors import CALL_LIMIT, Connector, ConnectorError, NotYet, OutOfOrder, sessions
 from rollouts.models import Destination, Rollout, Step
 from rollouts.states import ACTIVE, STATES, Kind
 from vault.envelope import VaultError
@@ -206,7 +207,7 @@ def calling(rollout: Rollout, call: str, text: str) -> Iterator[Callable[..., No
         yield lambda result, outcome="ok": said.__setitem__(slice(None), [result, outcome])
     except Exception as error:
         known = isinstance(error, (CannotGoOn, ConnectorError, VaultError))
-        line.ended("warn" if isinstance(error, OutOfOrder) else "failed", str(error) if known else said[0])
+        line.ended("warn" if isinstance(error, OutOfOrder | NotYet) else "failed", str(error) if known else said[0])
         raise
     reached(rollout, call, "after-call")
     line.ended(said[1], said[0])
@@ -225,4 +226,4 @@ def looking(rollout: Rollout) -> Iterator[None]:
 
 def connector(rollout: Rollout) -> Connector:
     """The way to the app, with the number of whoever holds the rollout."""
-    return rollout.environment.destination.connect(order=rollout.fence)
+    return unseal.connected(rollout.environment.destination, order=rollout.fence)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from certificates.content import Content
 from certificates.models import Version
 from environments.models import Environment
 from rollouts import states
-from rollouts.connectors import Connector, connect
+from rollouts.connectors import Abilities, ConnectorError, connector_class
 from vault.models import SealedObject
 
 
@@ -90,8 +91,14 @@ class Destination(models.Model):
     )
     connector = models.CharField(max_length=40)
     exporter = models.CharField(max_length=40)
-    # One of the names that the server's settings list (settings.LOCAL_PROCESSES); one environment each.
+    # One of the names that the server's settings list (settings.LOCAL_PROCESSES), or what stands for an app on another
+    # platform (rollouts.actions.places.place_on); one environment each.
     place = models.CharField(max_length=100, unique=True)
+    # What a page was told of the platform, secrets aside, and the sealed secrets (JSON, name -> text).
+    options = models.JSONField(default=dict, db_default={})
+    secrets = models.OneToOneField(SealedObject, on_delete=models.PROTECT, null=True, related_name="+")
+    # What its connector keeps between calls (rollouts.connectors.Memory); no secret.
+    memory = models.TextField(blank=True, default="", db_default="")
     running = models.ForeignKey(Revision, on_delete=models.PROTECT, null=True, related_name="+")
     bundle = models.ForeignKey(Bundle, on_delete=models.PROTECT, null=True, related_name="+")
     proof = models.CharField(max_length=20, blank=True)
@@ -110,11 +117,25 @@ class Destination(models.Model):
         return f"{self.environment} on {self.place}"
 
     @property
+    def is_listed(self) -> bool:
+        """Whether the server's settings say where it is, and not a page."""
+        return self.place in settings.LOCAL_PROCESSES
+
+    @property
     def settings(self) -> dict[str, Any]:
-        return dict(settings.LOCAL_PROCESSES.get(self.place, {}))
+        """What is known of the place, secrets aside."""
+        return {**settings.LOCAL_PROCESSES.get(self.place, {}), **self.options}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the server's settings, or a page, still say where this is."""
+        return self.is_listed or bool(self.options)
 
     @property
     def title(self) -> str:
+        if self.options:
+            with contextlib.suppress(ConnectorError):
+                return connector_class(self.connector).names(self.options)[1]
         return str(self.settings.get("title", self.place))
 
     @property
@@ -122,14 +143,11 @@ class Destination(models.Model):
         return str(self.settings.get("address", ""))
 
     @property
-    def reloads(self) -> bool:
-        """Whether the app reads what is delivered without being stopped (rollouts.connectors.directory)."""
-        return self.connector == "directory" and bool(self.settings.get("reload"))
-
-    def connect(self, order: int = 0) -> Connector:
-        """`order`: the fencing number of a rollout's holder. Raises rollouts.connectors.ConnectorError where the
-        server's settings do not know the place."""
-        return connect(self.connector, self.settings, order)
+    def able(self) -> Abilities:
+        try:
+            return connector_class(self.connector).able(self.settings)
+        except ConnectorError:
+            return Abilities("")
 
 
 class Rollout(models.Model):

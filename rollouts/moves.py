@@ -24,7 +24,7 @@ from audit.actors import PORTAL
 from certificates import pkcs12
 from certificates.content import Bundle as Files
 from rollouts import connections, exporters, unseal
-from rollouts.connectors import Connector, ConnectorError, Observation, OutOfOrder
+from rollouts.connectors import Connector, ConnectorError, NotYet, Observation, OutOfOrder
 from rollouts.holding import (
     CannotGoOn,
     Fenced,
@@ -67,6 +67,11 @@ def advance(rollout_id: UUID | str) -> float | None:
         # Nothing can be recorded now. What was done stays done, and each move looks before it acts.
         log.exception("rollout %s: the database did not answer", rollout.pk)
         rollout.pause = True
+    except NotYet as error:
+        log.info("rollout %s: %s", rollout.pk, error)
+        if rollout.overdue:
+            _fail(rollout, str(error))
+        rollout.again_in = look_again_in(rollout)
     except OutOfOrder as error:
         log.warning("rollout %s: %s", rollout.pk, error)
         rollout.pause = True
@@ -103,7 +108,7 @@ def _fail(rollout: Rollout, sentence: str) -> None:
     """The way out of the current state when it cannot go forward."""
     try:
         match rollout.state:
-            case "requested" | "exporting" | "checking":
+            case "requested" | "exporting" | "checking" | "handing_over":
                 say(rollout, sentence, "failed")
                 enter(rollout, "refused", failure=sentence, sentence="Nothing was delivered; what ran before runs on.")
             case "delivering" if not rollout.steps.filter(state="delivering").exists():
@@ -238,10 +243,20 @@ def deliver(rollout: Rollout) -> None:
     note(rollout, seen)
     if seen.incarnation and not rollout.start_after:
         raise CannotGoOn("The app runs, although it was stopped from here; apply again and choose to start it.")
+    able = rollout.environment.destination.able
+    if able.hands_over:
+        enter(rollout, "handing_over", incarnation_before=seen.incarnation or seen.ended)
+        return
     files = unseal.open_bundle(_bundle(rollout), reason=f"delivered for revision {_revision(rollout).number}")
+    if able.delivery_restarts and not rollout.steps.filter(state="delivering").exists():
+        hold(rollout, incarnation_before=seen.incarnation or seen.ended)
     with calling(rollout, "deliver", f"Deliver {_n(len(files.files), 'file')}") as tell:
         _deliver(app, files)
         tell("switched at once, and read back")
+    if able.delivery_restarts and rollout.start_after and seen.incarnation:
+        say(rollout, "The platform restarts the app by itself with what was delivered")
+        enter(rollout, "verifying", stopped_at=timezone.now())
+        return
     # Seen after the delivery: a start before it read the old files, whoever made it.
     seen = app.observe()
     hold(rollout, incarnation_before=seen.incarnation or seen.ended)
@@ -256,12 +271,17 @@ def deliver(rollout: Rollout) -> None:
         )
 
 
+def wait_for_hands(rollout: Rollout) -> None:
+    """People deliver (rollouts.actions.confirm_handover); a worker only looks whether their time is over."""
+    rollout.pause = True
+
+
 def stop(rollout: Rollout) -> None:
     """Stops the app, and, when it is to run, starts it in the same breath."""
     app = connector(rollout)
     seen = app.observe()
     # Where a reload is what counts, one more does no harm, and another sign of life is no proof of one.
-    if rollout.start_after and not app.reloads and _started_since(seen, rollout.incarnation_before):
+    if rollout.start_after and not _reads_anew(rollout) and _started_since(seen, rollout.incarnation_before):
         say(rollout, "The app was restarted meanwhile")
         enter(rollout, "verifying", running_at=timezone.now())
         return
@@ -323,12 +343,24 @@ def go_back(rollout: Rollout) -> None:
     bundle = _previous_bundle(rollout) if rollout.kind in (Kind.APPLY, Kind.ROLL_BACK) else rollout.bundle
     match rollout.phase:
         case "deliver":
+            able = rollout.environment.destination.able
+            if able.hands_over:
+                _needs_help(
+                    rollout,
+                    "This platform takes no files from here: put back by hand what ran before, in its own pages.",
+                )
+                return
+            before = app.observe()
+            changed = False
             if bundle is not None:
                 files = unseal.open_bundle(bundle, reason="going back")
+                changed = app.delivered_digest() != files.digest
                 with calling(rollout, "deliver", "Deliver what ran before"):
                     _deliver(app, files)
-            seen = app.observe()
-            if not rollout.start_after:
+            seen = before if able.delivery_restarts and changed else app.observe()
+            if able.delivery_restarts and changed and rollout.start_after and seen.incarnation:
+                hold(rollout, phase="verify", incarnation_back=seen.incarnation)
+            elif not rollout.start_after:
                 _rolled_back(rollout, "It is delivered again; the app stays stopped.")
             elif seen.status == "running" and seen.incarnation and seen.incarnation == rollout.incarnation_before:
                 _rolled_back(rollout, "The app was not interrupted.")
@@ -368,9 +400,15 @@ def _restart(rollout: Rollout, app: Connector, *, after: str) -> None:
     """Our stop and the start that follows it. Between the two nothing is waited for but the platform."""
     going_back = rollout.state == "rolling_back"
     with_what = "what ran before" if going_back else "what was delivered" if rollout.bundle else "what is there"
-    if app.reloads and rollout.kind in (Kind.APPLY, Kind.ROLL_BACK):
-        with calling(rollout, "start", f"Let the app read {with_what}"):
-            app.reload()
+    able = rollout.environment.destination.able
+    reads_anew = _reads_anew(rollout)
+    if reads_anew or able.restarts:
+        with calling(rollout, "start", f"Let the app read {with_what}" if reads_anew else f"Restart with {with_what}"):
+            if reads_anew:
+                app.reload()
+            else:
+                hold(rollout, stopped_at=rollout.stopped_at or timezone.now())
+                app.restart()
         if going_back:
             hold(rollout, phase="verify")
         else:
@@ -384,7 +422,7 @@ def _restart(rollout: Rollout, app: Connector, *, after: str) -> None:
     try:
         app.stop()
     except ConnectorError as error:
-        stopping.ended("warn" if isinstance(error, OutOfOrder) else "failed", str(error))
+        stopping.ended("warn" if isinstance(error, OutOfOrder | NotYet) else "failed", str(error))
         raise
     took, stopped_at = time.monotonic() - asked, timezone.now()
     reached(rollout, "stop", "after-call")
@@ -453,6 +491,11 @@ def _without_waiting(record: Callable[[], None], seconds: float = 0.3) -> None:
         log.warning("the stop will be recorded after the start: %s", failed[0])
 
 
+def _reads_anew(rollout: Rollout) -> bool:
+    """Whether a running app is to read what was delivered without being stopped."""
+    return rollout.environment.destination.able.reloads and rollout.kind in (Kind.APPLY, Kind.ROLL_BACK)
+
+
 # --- Ends of the going back -------------------------------------------------------------------------------------------
 
 
@@ -512,6 +555,7 @@ MOVES: dict[str, Callable[[Rollout], None]] = {
     "exporting": export,
     "checking": check,
     "delivering": deliver,
+    "handing_over": wait_for_hands,
     "stopping": stop,
     "starting": start,
     "verifying": verify,

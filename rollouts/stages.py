@@ -22,6 +22,7 @@ WORDS = {
     "exporting": (gettext_lazy("Exporting"), gettext_lazy("Exported")),
     "checking": (gettext_lazy("Checking"), gettext_lazy("Checked")),
     "delivering": (gettext_lazy("Delivering"), gettext_lazy("Delivered")),
+    "handing_over": (gettext_lazy("Waiting for your hands"), gettext_lazy("Handed over")),
     "stopping": (gettext_lazy("Stopping"), gettext_lazy("Stopped")),
     "starting": (gettext_lazy("Starting"), gettext_lazy("Started")),
     "verifying": (gettext_lazy("Verifying"), gettext_lazy("Verified")),
@@ -42,6 +43,9 @@ EVIDENCE = {
         "The app was restarted or reloaded after the delivery, and the files read back as delivered."
     ),
     Proof.RESTARTED: gettext_lazy("The app was restarted with what was delivered; it reports no digest of its own."),
+    Proof.CONFIRMED: gettext_lazy(
+        "Uploaded by hand, as the operator confirmed, and restarted after that; nobody can read the configuration back."
+    ),
     Proof.DELIVERED: gettext_lazy("Delivered and read back; the app is stopped and starts with it."),
     Proof.STOPPED: gettext_lazy("The app was observed not to run."),
 }
@@ -78,7 +82,8 @@ def stages(rollout: Rollout, steps: Iterable[Step]) -> list[Stage]:
     by_state: dict[str, list[Step]] = {}
     for step in steps:
         by_state.setdefault(_stage(step), []).append(step)
-    order = STAGES[rollout.kind]
+    by_hand = rollout.environment.destination.able.hands_over
+    order = tuple(name for name in STAGES[rollout.kind] if name != "handing_over" or by_hand)
     failed = next((_stage(s) for s in reversed(steps) if s.outcome == "failed" and _stage(s) in order), "")
     forward = rollout.state in order
     # Beyond this stage nothing was tried: where it stands now, or where it failed.

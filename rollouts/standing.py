@@ -113,7 +113,7 @@ class Standing:
     @property
     def restarts(self) -> bool:
         """Whether an apply stops the app and starts it."""
-        return not self.stopped and not (self.destination is not None and self.destination.reloads)
+        return not self.stopped and not (self.destination is not None and self.destination.able.reloads)
 
     @property
     def seen_running(self) -> bool:

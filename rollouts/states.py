@@ -24,6 +24,7 @@ class Proof(StrEnum):
     REPORTED = "reported"  # the app itself reports the digest of what we delivered
     READ_BACK = "read-back"  # the files were read back, and the app was started after that
     RESTARTED = "restarted"  # restarted with what we delivered
+    CONFIRMED = "confirmed"  # restarted after somebody said that they have uploaded it by hand
     DELIVERED = "delivered"  # delivered to a stopped app, which starts with it
     STOPPED = "stopped"  # observed not to run
 
@@ -45,6 +46,8 @@ class State:
     active: bool = True
     # The calls to the outside that its move makes, to the platform or to the vault.
     calls: tuple[str, ...] = ()
+    # Whether people take it on from here, and not a worker.
+    by_people: bool = False
 
     @property
     def final(self) -> bool:
@@ -68,10 +71,18 @@ STATES = {
         State("checking", ("delivering", "refused"), "refused", 600, calls=("open", "check", "test")),
         State(
             "delivering",
-            ("refused", "stopping", "starting", "verified", "rolling_back"),
+            ("refused", "handing_over", "stopping", "starting", "verifying", "verified", "rolling_back"),
             "rolling_back",
             600,
             calls=("deliver",),
+        ),
+        # A platform that takes files from nobody but people; until they say that they have done it, nothing changes.
+        State(
+            "handing_over",
+            ("stopping", "starting", "verified", "refused", "cancelled"),
+            "refused",
+            DAY,
+            by_people=True,
         ),
         # The start that follows our own stop belongs to the same move.
         State(
@@ -105,8 +116,26 @@ CANCELLABLE = ("waiting", "requested")
 
 # The stages that the page shows, by kind, in order; going back is shown below them when it happens.
 STAGES: dict[str, tuple[str, ...]] = {
-    Kind.APPLY: ("requested", "exporting", "checking", "delivering", "stopping", "starting", "verifying"),
-    Kind.ROLL_BACK: ("requested", "exporting", "checking", "delivering", "stopping", "starting", "verifying"),
+    Kind.APPLY: (
+        "requested",
+        "exporting",
+        "checking",
+        "delivering",
+        "handing_over",
+        "stopping",
+        "starting",
+        "verifying",
+    ),
+    Kind.ROLL_BACK: (
+        "requested",
+        "exporting",
+        "checking",
+        "delivering",
+        "handing_over",
+        "stopping",
+        "starting",
+        "verifying",
+    ),
     Kind.RESTART: ("requested", "stopping", "starting", "verifying"),
     Kind.START: ("requested", "starting", "verifying"),
     Kind.STOP: ("requested", "stopping"),
@@ -138,7 +167,7 @@ def kill_points(states: dict[str, State]) -> tuple[KillPoint, ...]:
 def check(states: dict[str, State]) -> None:
     """Raises ValueError for a state that is unknown, cannot be reached, cannot end, could hang, or does nothing."""
     for state in states.values():
-        if state.active != bool(state.calls):
+        if state.active != (bool(state.calls) or state.by_people):
             raise ValueError(f"{state.name} must name the calls of its move, if it has one")
         if unknown := set(state.then) - set(states):
             raise ValueError(f"{state.name} leads to unknown states: {unknown}")

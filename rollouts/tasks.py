@@ -12,7 +12,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from environments.refusals import Refused
-from rollouts import actions, holding, moves, pulses, watching
+from rollouts import actions, holding, moves, pulses, unseal, watching
 from rollouts.connectors import ConnectorError, Observation
 from rollouts.models import Destination, Rollout
 from rollouts.states import ACTIVE
@@ -50,7 +50,7 @@ def sweep() -> None:
     due = due.filter(environment__archived_at=None)
     for destination in due.exclude(environment__in=busy).order_by(F("observed_at").asc(nulls_first=True))[:20]:
         try:
-            seen = destination.connect().observe()
+            seen = unseal.connected(destination).observe()
         except ConnectorError as error:
             seen = Observation("unreachable", destination.observed_incarnation, None, str(error))
         except Exception:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 
 from audit import trail
@@ -21,7 +24,8 @@ from certificates.content import Content, File, WrittenPfx
 from certificates.models import Version
 from environments.models import Environment
 from rollouts import exporters
-from rollouts.models import Bundle, Revision
+from rollouts.connectors import Connector, ConnectorError, connect
+from rollouts.models import Bundle, Destination, Revision
 from vault import safe
 from vault.models import SealedObject
 
@@ -141,6 +145,68 @@ def open_bundle(bundle: Bundle, *, reason: str, by: Any = None) -> contents.Bund
     if opened.digest != bundle.digest:
         raise ReadBackError("The sealed export is not the one that was written; apply again to write a new one.")
     return opened
+
+
+# Seconds for which a process remembers what opens a platform, so that looking every quarter of a minute is neither an
+# entry in the audit log each time nor a question to the key's keeper.
+REMEMBERED = 15 * 60
+_known: dict[UUID, tuple[float, dict[str, str]]] = {}
+
+
+def connected(destination: Destination, order: int = 0) -> Connector:
+    """The way to an environment's app. `order`: the fencing number of a rollout's holder.
+
+    Raises ConnectorError where nobody knows the place, and vault errors."""
+    if not destination.is_known:
+        raise ConnectorError(f"This server's settings no longer know “{destination.place}”; ask who runs the server.")
+    given = {"door": settings.DOORS["connectors"], "memory": Memory(destination.pk)}
+    return connect(destination.connector, {**destination.settings, **_secrets(destination), **given}, order)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a connector keeps, beside its destination (rollouts.connectors.Memory)."""
+
+    destination: Any
+
+    def recall(self) -> str:
+        return Destination.objects.filter(pk=self.destination).values_list("memory", flat=True).first() or ""
+
+    def keep(self, words: str) -> None:
+        Destination.objects.filter(pk=self.destination).update(memory=words)
+
+
+def _secrets(destination: Destination) -> dict[str, str]:
+    sealed = destination.secrets
+    if sealed is None:
+        return {}
+    now = time.monotonic()
+    known = _known.get(sealed.pk)
+    if known is not None and known[0] > now:
+        return known[1]
+    if (sealed.field, sealed.environment_id) != ("credentials", destination.environment_id):
+        raise SwappedError("The sealed credentials of the platform belong to something else; enter them again.")
+    reason = f"{destination.title} is reached"
+    opened = safe.open_sealed(
+        sealed, record=recorder("credentials.opened", subject=destination.environment, reason=reason, by=None)
+    )
+    found: dict[str, str] = json.loads(opened)
+    for old in [pk for pk, (until, _found) in list(_known.items()) if until <= now]:
+        _known.pop(old, None)
+    _known[sealed.pk] = (now + REMEMBERED, found)
+    return found
+
+
+def seal_credentials(destination: Destination, secrets: Mapping[str, str]) -> SealedObject:
+    """The row of what was sealed, not yet saved."""
+    return safe.put(json.dumps(dict(secrets)).encode(), environment_id=destination.environment_id, field="credentials")
+
+
+def forget(sealed: SealedObject | None) -> None:
+    """Of what was replaced: here at once, in other processes when they have forgotten it."""
+    if sealed is not None:
+        _known.pop(sealed.pk, None)
+        safe.destroy(sealed)
 
 
 def pack(bundle: contents.Bundle) -> bytes:

@@ -14,9 +14,9 @@ from audit import trail
 from environments import actions as environments
 from environments.models import Environment, Person
 from environments.refusals import Refused
-from rollouts import exporters, watching
+from rollouts import exporters, unseal, watching
 from rollouts.actions.asking import active_rollout
-from rollouts.connectors import ConnectorError
+from rollouts.connectors import ConnectorError, connect
 from rollouts.models import Destination
 
 
@@ -35,7 +35,7 @@ def use_place(*, environment: Environment, place: str, by: Any) -> Destination:
         place=place,
     )
     try:
-        seen = destination.connect().observe()
+        seen = unseal.connected(destination).observe()
     except ConnectorError as error:
         raise Refused(str(error), field="place") from None
     # What cannot be reached is taken for running: claiming that an app is stopped needs to have been seen.
@@ -115,7 +115,7 @@ def start_what_should_run() -> list[str]:
         if destination is not None and not destination.wanted_running:
             continue
         try:
-            (destination or Destination(connector="local-process", place=place)).connect().start()
+            connect("local-process", known).start()
         except ConnectorError as error:
             failures.append(f"{known['title']}: {error}")
     return failures
@@ -124,8 +124,8 @@ def start_what_should_run() -> list[str]:
 def still_starting() -> list[str]:
     """The titles of local places whose app was started and does not answer yet."""
     titles = []
-    for place, known in local_processes():
+    for _place, known in local_processes():
         with contextlib.suppress(ConnectorError):
-            if Destination(connector="local-process", place=place).connect().observe().status == "starting":
+            if connect("local-process", known).observe().status == "starting":
                 titles.append(str(known["title"]))
     return titles

@@ -7,7 +7,7 @@ either returns or raises ConnectorError with one sentence for the operator.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, Protocol
@@ -24,8 +24,60 @@ class ConnectorError(Exception):
     """One sentence for the operator: what is wrong on the platform's side, and what to do."""
 
 
+class NotYet(ConnectorError):
+    """The platform is still at it, and the same call is to be made again in a moment. One sentence: what it is at."""
+
+
 class OutOfOrder(ConnectorError):
     """The platform has carried out a later order already, so this one was not carried out."""
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a platform can do and prove, as far as a rollout and its pages have to know.
+
+    `proves`: one sentence on the strongest proof that it can give. `stops`: an app can be stopped, and stays so.
+    `reloads`: a running app reads what is delivered without being stopped. `restarts`: one order restarts the app, and
+    the platform sees to it that it comes back. `delivery_restarts`: it restarts the app by itself for a delivery.
+    `hands_over`: people deliver, the portal does the rest.
+    """
+
+    proves: str
+    stops: bool = True
+    reloads: bool = False
+    restarts: bool = False
+    delivery_restarts: bool = False
+    hands_over: bool = False
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that a page asks for, to reach a platform. A secret is sealed, and never shown again."""
+
+    name: str
+    label: str
+    kind: Literal["text", "address", "secret", "secret-text", "long", "choice"] = "text"
+    help: str = ""
+    required: bool = True
+    choices: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_secret(self) -> bool:
+        return self.kind in ("secret", "secret-text")
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One step of a look at a platform that changes nothing: reach, sign in, read its status, may restart."""
+
+    title: str
+    outcome: Literal["ok", "warn", "failed"]
+    result: str = ""
+
+
+def gettext_noop(text: str) -> str:
+    """Marks a text for translators; who shows it translates it."""
+    return text
 
 
 @dataclass(frozen=True)
@@ -44,18 +96,45 @@ class Observation:
     ended: str = ""
 
 
+class Memory(Protocol):
+    """A few words that a connector may keep between calls, where its platform keeps none for it."""
+
+    def recall(self) -> str: ...
+
+    def keep(self, words: str) -> None: ...
+
+
 class Connector(Protocol):
-    """The calls that a rollout makes. Constructed with the settings of one environment's destination.
+    """The calls that a rollout makes. Constructed with the settings of one environment's destination, among them its
+    secrets, `door` (rollouts.outbound.Door) and `memory` (Memory).
 
     `order` is the fencing number of whoever gives the orders, 0 for none. It grows with each worker that takes over, so
     a platform that can remember the highest one raises OutOfOrder instead of carrying out what a worker that was held
     up still wanted to do. What a platform cannot refuse is made good afterwards (rollouts.actions.make_good).
     """
 
+    # For a page: its name, what it has to be told (none where the server's settings say everything), and the exports
+    # that it can deliver (none: any).
+    title: str
+    asks: tuple[Setting, ...]
+    exporters: tuple[str, ...]
+
     def __init__(self, settings: Mapping[str, Any], order: int = 0) -> None: ...
+
+    @staticmethod
+    def able(settings: Mapping[str, Any]) -> Abilities:
+        """What it can do with these settings, secrets aside."""
+
+    @staticmethod
+    def names(settings: Mapping[str, Any]) -> tuple[str, str]:
+        """What tells this app from every other one on platforms of this kind, and its name for people. Raises
+        ConnectorError for settings that name none."""
 
     def check(self) -> str:
         """Reaches the platform without changing anything; returns one sentence that says what was found."""
+
+    def ticks(self) -> Iterator[Tick]:
+        """The same step by step; it ends with the first one that fails."""
 
     def deliver(self, bundle: Bundle) -> None:
         """Puts the bundle where the next start of the app reads it: all of it or nothing, switched at once."""
@@ -69,13 +148,12 @@ class Connector(Protocol):
     def start(self) -> None:
         """Returns when the platform has taken the start; whether the app came up is for `observe` to say."""
 
-    @property
-    def reloads(self) -> bool:
-        """Whether a running app reads what is delivered without being stopped."""
-
     def reload(self) -> None:
         """Returns when the platform has taken it. Called only where it `reloads`; an app that does not run is
         started. What runs afterwards counts as another start: its incarnation is another one."""
+
+    def restart(self) -> None:
+        """Returns when the platform has taken it. Called only where it `restarts`; as `reload` otherwise."""
 
     def observe(self) -> Observation:
         """Says what runs now. Never raises for an app that is down: that is an observation."""
@@ -85,14 +163,30 @@ class Connector(Protocol):
 CONNECTORS: dict[str, str] = {
     "directory": "rollouts.connectors.directory.Directory",
     "local-process": "rollouts.connectors.local_process.LocalProcess",
+    "m2ee": "rollouts.connectors.m2ee.M2ee",
 }
 
 
-def connect(kind: str, settings: Mapping[str, Any], order: int = 0) -> Connector:
-    """The connector of this kind, ready to be called. Raises ConnectorError for a kind that is not installed."""
+def connector_class(kind: str) -> type[Connector]:
+    """Raises ConnectorError for a kind that is not installed."""
     try:
         module, _, name = CONNECTORS[kind].rpartition(".")
     except KeyError:
         raise ConnectorError(f"No connector “{kind}” is installed; choose another one under Settings.") from None
-    connector: Connector = getattr(import_module(module), name)(settings, order)
-    return connector
+    found: type[Connector] = getattr(import_module(module), name)
+    return found
+
+
+def connect(kind: str, settings: Mapping[str, Any], order: int = 0) -> Connector:
+    """The connector of this kind, ready to be called. Raises ConnectorError for a kind that is not installed."""
+    return connector_class(kind)(settings, order)
+
+
+def all_right(ticks: Iterator[Tick]) -> list[Tick]:
+    """All of them, none of which failed. Raises ConnectorError with the sentence of the one that did."""
+    found = []
+    for tick in ticks:
+        if tick.outcome == "failed":
+            raise ConnectorError(tick.result)
+        found.append(tick)
+    return found

@@ -15,22 +15,20 @@ No Django here.
 
 from __future__ import annotations
 
-import grp
 import hashlib
 import os
-import pwd
 import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from certificates.content import Bundle
-from rollouts.connectors import ConnectorError, Observation, folders, orders, sessions
-from rollouts.connectors.folders import Readers, spoken
+from rollouts.connectors import Abilities, ConnectorError, Observation, Setting, Tick, gettext_noop, orders, sessions
+from rollouts.connectors.folders import spoken
+from rollouts.connectors.placed import Placed
 
 # Seconds. The longest way through one call (lock, status, command, status) stays below CALL_LIMIT.
 STATUS_LIMIT = 2.0
@@ -41,17 +39,17 @@ ANSWER_LIMIT = 4096
 NOTE_LIMIT = 300
 
 
-class Directory:
-    """Settings: `folder` (absolute, for this app alone); `start`, `stop`, `status` and optionally `reload` as lists of
-    words (`{configuration}` becomes the path of `current`); optionally `owner` and `group` (names) of what is
-    delivered, `cwd` and `env`."""
+class Directory(Placed):
+    """Settings: those of Placed; `start`, `stop`, `status` and optionally `reload` as lists of
+    words (`{configuration}` becomes the path of `current`); optionally `cwd` and `env`."""
+
+    title = gettext_noop("Folder and commands on this server")
+    asks: tuple[Setting, ...] = ()
+    exporters: tuple[str, ...] = ()
 
     def __init__(self, settings: Mapping[str, Any], order: int = 0) -> None:
-        self.order = order
-        folder, cwd, env = settings.get("folder"), settings.get("cwd"), settings.get("env") or {}
-        if not isinstance(folder, str) or not folder.startswith("/") or ".." in Path(folder).parts:
-            raise ConnectorError("The app's folder is not an absolute path; correct it in the server's settings.")
-        self.folder = Path(folder)
+        super().__init__(settings, order)
+        cwd, env = settings.get("cwd"), settings.get("env") or {}
         self.commands: dict[str, list[str]] = {}
         for name in ("start", "stop", "status", "reload"):
             words = settings.get(name)
@@ -74,35 +72,20 @@ class Directory:
             "LANG": "C.UTF-8",
             **env,
         }
-        self.readers = Readers(_group(settings.get("group")), _owner(settings.get("owner")))
 
-    @property
-    def reloads(self) -> bool:
-        return "reload" in self.commands
+    @staticmethod
+    def able(settings: Mapping[str, Any]) -> Abilities:
+        return Abilities(
+            gettext_noop("The app itself can report what it loaded; else the files are read back after a new start."),
+            reloads=bool(settings.get("reload")),
+        )
+
+    def ticks(self) -> Iterator[Tick]:
+        yield Tick(gettext_noop("Look at the folder and the commands"), "ok", self.check())
 
     def check(self) -> str:
         """Changes nothing. Raises ConnectorError for a folder that cannot be written or a command that is not there."""
-        place = self.folder
-        while not place.exists():
-            place = place.parent
-        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-            raise ConnectorError(f"{place} cannot be written; let the user that runs Countersign own it.")
-        if (self.readers.owner not in (None, os.geteuid())) and os.geteuid() != 0:
-            raise ConnectorError(
-                "Only root can give files to another owner; leave out the owner and name a group instead."
-            )
-        if (
-            self.readers.group is not None
-            and os.geteuid() != 0
-            and self.readers.group
-            not in (
-                os.getgid(),
-                *os.getgroups(),
-            )
-        ):
-            raise ConnectorError(
-                "The user that runs Countersign is not in the group that is to read the files; add it to that group."
-            )
+        self.check_folder()
         for name, argv in self.commands.items():
             command = str(Path(self.cwd, argv[0])) if "/" in argv[0] else argv[0]
             if shutil.which(command, path=self.env["PATH"]) is None:
@@ -112,21 +95,6 @@ class Directory:
             raise ConnectorError(f"The status command does not say how the app is: {seen.note}")
         words = {"running": "runs", "starting": "is starting"}.get(seen.status, "does not run")
         return f"The folder can be written, the commands are there, and the app {words}."
-
-    def deliver(self, bundle: Bundle) -> None:
-        """Writes the files aside and switches `current` to them at once; the bundle before is kept.
-
-        Raises ConnectorError, before anything is written, for a path that could leave the folder.
-        """
-        folders.refuse_bad_paths(bundle)
-        with spoken(f"The configuration could not be written to {self.folder}"), sessions.locked(self.folder):
-            orders.refuse_late(self.folder, self.order)
-            self.readers.give(self.folder, folder=True)
-            folders.deliver(self.folder, bundle, self.readers)
-
-    def delivered_digest(self) -> str:
-        with spoken(f"The configuration in {self.folder} could not be read back"):
-            return folders.delivered_digest(self.folder)
 
     def start(self) -> None:
         with spoken(f"The app of {self.folder} could not be started"), sessions.locked(self.folder):
@@ -149,6 +117,9 @@ class Directory:
         with spoken(f"The app of {self.folder} could not be reloaded"), sessions.locked(self.folder):
             orders.refuse_late(self.folder, self.order)
             self._do("reload" if self.observe().status in ("running", "starting") else "start")
+
+    def restart(self) -> None:
+        raise ConnectorError("A service is stopped and started; no one command does both.")
 
     def observe(self) -> Observation:
         try:
@@ -213,21 +184,3 @@ def _printable(line: str) -> str:
 def _identity(line: str) -> str:
     """What a row has room for."""
     return line if len(line) <= 64 else hashlib.sha256(line.encode()).hexdigest()
-
-
-def _group(name: Any) -> int | None:
-    if not name:
-        return None
-    try:
-        return grp.getgrnam(str(name)).gr_gid
-    except KeyError:
-        raise ConnectorError(f"There is no group {name} on this server; correct it in the server's settings.") from None
-
-
-def _owner(name: Any) -> int | None:
-    if not name:
-        return None
-    try:
-        return pwd.getpwnam(str(name)).pw_uid
-    except KeyError:
-        raise ConnectorError(f"There is no user {name} on this server; correct it in the server's settings.") from None

@@ -17,14 +17,24 @@ import re
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from certificates.content import Bundle
-from rollouts.connectors import ConnectorError, Observation, folders, orders, sessions
+from rollouts.connectors import (
+    Abilities,
+    ConnectorError,
+    Observation,
+    Setting,
+    Tick,
+    folders,
+    gettext_noop,
+    orders,
+    sessions,
+)
 from rollouts.connectors.folders import spoken
 
 STATUS_LIMIT = 2.0
@@ -37,6 +47,10 @@ class LocalProcess:
     """Settings: `folder` (absolute, for this app alone), `argv` (`{configuration}` becomes the path of `current`),
     `status_url` (http on a loopback address), and optionally `cwd` and `env`. Never a shell.
     """
+
+    title = gettext_noop("Process on this server")
+    asks: tuple[Setting, ...] = ()
+    exporters: tuple[str, ...] = ()
 
     def __init__(self, settings: Mapping[str, Any], order: int = 0) -> None:
         self.order = order
@@ -64,6 +78,19 @@ class LocalProcess:
             **env,
         }
         self.host, self.port, self.path = _loopback(settings.get("status_url"))
+
+    @staticmethod
+    def able(settings: Mapping[str, Any]) -> Abilities:
+        return Abilities(
+            gettext_noop("The app itself can report what it loaded; else the files are read back after a new start.")
+        )
+
+    @staticmethod
+    def names(settings: Mapping[str, Any]) -> tuple[str, str]:
+        return str(settings.get("folder")), str(settings.get("title", settings.get("folder")))
+
+    def ticks(self) -> Iterator[Tick]:
+        yield Tick(gettext_noop("Look at the folder and the commands"), "ok", self.check())
 
     def check(self) -> str:
         """Changes nothing. Raises ConnectorError for a folder that cannot be written or a command that is not there."""
@@ -115,10 +142,10 @@ class LocalProcess:
         """SIGTERM to all of the app's session, SIGKILL after TERM_LIMIT seconds; returns when all are gone."""
         _stop(self.folder, self._in_order)
 
-    reloads = False
-
     def reload(self) -> None:
         raise ConnectorError("An app that runs as a process is not reloaded; restart it.")
+
+    restart = reload
 
     def _in_order(self) -> None:
         orders.refuse_late(self.folder, self.order)

@@ -14,7 +14,7 @@ LOCAL_PROCESSES = json.loads((WORLD / "places.json").read_text())
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # A partner that nobody can reach: its tests are made, kept and told, and stand in nobody's way.
-DOORS = {"tests": Door(())}
+DOORS = {"tests": Door(()), "connectors": Door(())}
 
 # Seconds that a statement waits for a lock; a death by “locked” holds one for longer.
 PATIENCE = 0.7

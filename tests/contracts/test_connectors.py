@@ -1,6 +1,7 @@
 """What every connector promises a rollout, and what the one for an app on this server promises beyond that.
 
-A new connector is one more world below: what stands for its platform. The first part then tests it as it is.
+A new connector is one more world (tests/contracts/worlds.py): what stands for its platform. The first part then tests
+it as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -24,117 +25,25 @@ from certificates.content import Bundle, File, digest_of_files
 from rollouts.connectors import (
     CALL_LIMIT,
     CONNECTORS,
+    Abilities,
     Connector,
     ConnectorError,
+    NotYet,
     Observation,
     OutOfOrder,
     connect,
+    connector_class,
     local_process,
     sessions,
 )
 from rollouts.connectors.local_process import LocalProcess, stop_all
-from tests import ports
+from tests.contracts.worlds import WORLDS, ThisServer, World, connected
 
-pytestmark = [pytest.mark.contract, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTHING = digest_of_files([])
-
-
-class World(Protocol):
-    """A platform with one app on it. `settings` is what a destination keeps."""
-
-    settings: dict[str, Any]
-
-    def let_the_app_exit(self, reason: str) -> None: ...
-
-    def processes(self) -> list[int]:
-        """Every living process of the app, found without the connector."""
-
-    def calls(self) -> list[str]:
-        """The stops and starts that the platform itself says it carried out."""
-
-    def close(self) -> None: ...
-
-
-class ThisServer:
-    """Stands for the platform of local-process: a folder, and a real small HTTP app as the command."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = ports.free_port()
-        self.folder = folder / "apps" / "demo"
-        self.behaviour = folder / "behaviour.json"
-        app = [sys.executable, str(Path(__file__).with_name("tiny_app.py"))]
-        self.settings: dict[str, Any] = {
-            "folder": str(self.folder),
-            "argv": [*app, str(self.port), "--configuration", "{configuration}", "--behaviour", str(self.behaviour)],
-            "status_url": f"http://127.0.0.1:{self.port}/status",
-        }
-
-    def let_the_app(self, **behaviour: Any) -> None:
-        self.behaviour.write_text(json.dumps(behaviour))
-
-    def let_the_app_exit(self, reason: str) -> None:
-        self.let_the_app(exit=reason)
-
-    def processes(self) -> list[int]:
-        mark = str(self.folder / "current").encode()
-        found = []
-        for place in Path("/proc").glob("[0-9]*"):
-            try:
-                if mark in (place / "cmdline").read_bytes().split(b"\0"):
-                    found.append(int(place.name))
-            except OSError:
-                continue
-        return found
-
-    def calls(self) -> list[str]:
-        log = self.folder / "platform-log.jsonl"
-        return [json.loads(line)["call"] for line in log.read_text().splitlines()] if log.exists() else []
-
-    def close(self) -> None:
-        for pid in self.processes():  # each bears this test's own folder in its command line
-            os.kill(pid, signal.SIGKILL)
-
-
-class Service:
-    """Stands for the platform of directory: a service with an init script (tests/contracts/service.py)."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.of_service = folder / "apps" / "demo", folder / "service"
-        self.behaviour = folder / "behaviour.json"
-        script = [sys.executable, str(Path(__file__).with_name("service.py"))]
-        script += [str(self.of_service), str(ports.free_port()), str(self.behaviour), "{configuration}"]
-        self.settings: dict[str, Any] = {
-            "folder": str(self.folder),
-            **{order: [*script, order] for order in ("start", "stop", "status")},
-        }
-
-    def let_the_app_exit(self, reason: str) -> None:
-        self.behaviour.write_text(json.dumps({"exit": reason}))
-
-    def processes(self) -> list[int]:
-        mark = str(self.folder / "current").encode()
-        found = []
-        for place in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (place / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if mark in words and any(word.endswith(b"tiny_app.py") for word in words):
-                found.append(int(place.name))
-        return found
-
-    def calls(self) -> list[str]:
-        log = self.of_service / "calls"
-        return log.read_text().split() if log.exists() else []
-
-    def close(self) -> None:
-        for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
-
-
-WORLDS: dict[str, Callable[[Path], World]] = {"directory": Service, "local-process": ThisServer}
+ON_THIS_SERVER = ("directory", "local-process")
 
 
 @pytest.fixture(params=sorted(CONNECTORS))
@@ -151,7 +60,17 @@ def world(kind: str, tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def connector(kind: str, world: World) -> Connector:
-    return connect(kind, world.settings)
+    return connected(kind, world.settings)
+
+
+@pytest.fixture
+def able(kind: str, world: World) -> Abilities:
+    return connector_class(kind).able(world.settings)
+
+
+def on_this_server(test: Callable[..., None]) -> Callable[..., None]:
+    """Only for apps that are processes of this server, started by the connector's own commands."""
+    return pytest.mark.parametrize("kind", ON_THIS_SERVER)(test)
 
 
 def bundle(*paths: str) -> Bundle:
@@ -160,8 +79,9 @@ def bundle(*paths: str) -> Bundle:
 
 
 def until_up(connector: Connector) -> Observation:
-    deadline = time.monotonic() + 10
-    while (seen := connector.observe()).status == "starting" and time.monotonic() < deadline:
+    """What is seen when it is not starting any more, or not yet gone from its API."""
+    deadline = time.monotonic() + 15
+    while (seen := connector.observe()).status in ("starting", "unreachable") and time.monotonic() < deadline:
         time.sleep(0.03)
     return seen
 
@@ -173,12 +93,33 @@ def until(done: Callable[[], bool], seconds: float = 10) -> bool:
     return done()
 
 
+def patiently(call: Callable[[], Any]) -> Any:
+    """As a rollout does: again, for as long as the platform is still at it."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return call()
+        except NotYet:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def run_anew(connector: Connector, able: Abilities) -> Observation:
+    """The app, run with what was delivered last, in the way that its platform knows."""
+    if able.restarts:
+        patiently(connector.restart)
+    else:
+        patiently(connector.stop)
+        patiently(connector.start)
+    return until_up(connector)
+
+
 def a_caller(kind: str, world: World, then: str) -> subprocess.Popen[bytes]:
     """Another process that starts the app, as a worker does; `then` is what it does afterwards."""
     code = (
-        "import json, sys, time; from rollouts.connectors import connect\n"
+        "import json, sys, time; from tests.contracts.worlds import connected\n"
         "print('here', flush=True)\n"
-        f"connect(sys.argv[1], json.loads(sys.argv[2])).start(); {then}"
+        f"connected(sys.argv[1], json.loads(sys.argv[2])).start(); {then}"
     )
     argv = [sys.executable, "-c", code, kind, json.dumps(world.settings)]
     return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
@@ -196,85 +137,173 @@ def test_a_kind_that_is_not_installed_is_refused_in_a_sentence() -> None:
         connect("abacus", {})
 
 
-def test_check_reports_without_changing_anything(connector: Connector, world: World) -> None:
+def test_every_kind_says_what_it_asks_for_and_what_it_can_prove(kind: str, world: World, able: Abilities) -> None:
+    there = connector_class(kind)
+    assert there.title
+    assert able.proves.endswith(".")
+    assert all(there.names(world.settings))
+    assert {setting.name for setting in there.asks} <= set(world.settings)
+
+
+def test_a_look_changes_nothing(connector: Connector, world: World, able: Abilities) -> None:
+    before = world.calls()
     assert connector.check().endswith(".")
-    assert connector.observe() == Observation("stopped")
+    assert {tick.outcome for tick in connector.ticks()} == {"ok"}
+    assert until_up(connector).status == ("stopped" if able.stops else "running")
     assert connector.delivered_digest() == NOTHING
-    assert world.calls() == []
-    assert world.processes() == []
+    assert world.calls() == before
+    assert len(world.processes()) == (0 if able.stops else 1)
 
 
-def test_the_whole_way_from_delivery_to_stop(connector: Connector, world: World) -> None:
-    first = bundle()
+def test_the_whole_way_from_delivery_to_a_new_start(connector: Connector, world: World, able: Abilities) -> None:
+    before, first = until_up(connector), world.bundle()
     connector.deliver(first)
     assert connector.delivered_digest() == first.digest
-    assert connector.observe().status == "stopped"
-    connector.start()
-    seen = until_up(connector)
-    assert (seen.status, seen.digest) == ("running", first.digest)
-    assert seen.incarnation
-    connector.stop()
-    assert connector.observe() == Observation("stopped")
-    assert world.processes() == []
-    assert world.calls() == ["start", "stop"]
+    seen = run_anew(connector, able)
+    assert seen.status == "running"
+    assert seen.incarnation not in ("", before.incarnation)
+    assert seen.digest == (first.digest if world.reports else None)
     assert connector.delivered_digest() == first.digest
+    if able.stops:
+        patiently(connector.stop)
+        assert connector.observe().status == "stopped"
+        assert connector.observe().incarnation == ""
+        assert world.processes() == []
+        assert connector.delivered_digest() == first.digest
 
 
-def test_an_app_without_any_files_reports_the_digest_of_nothing(connector: Connector) -> None:
+def test_nothing_can_be_delivered_too(connector: Connector, world: World, able: Abilities) -> None:
+    connector.deliver(world.bundle())
     connector.deliver(Bundle(()))
-    connector.start()
-    assert until_up(connector).digest == NOTHING == connector.delivered_digest()
+    assert connector.delivered_digest() == NOTHING
+    assert run_anew(connector, able).digest == (NOTHING if world.reports else None)
 
 
-def test_a_delivery_alone_does_not_touch_the_running_app(connector: Connector) -> None:
-    first, second = bundle(), bundle()
+def test_delivering_twice_is_delivering_once(connector: Connector, world: World, able: Abilities) -> None:
+    first = world.bundle()
     connector.deliver(first)
-    connector.start()
-    before = until_up(connector)
+    before, calls = run_anew(connector, able), world.calls()
+    connector.deliver(first)
+    assert connector.delivered_digest() == first.digest
+    assert (connector.observe(), world.calls()) == (before, calls)
+
+
+def test_a_delivery_alone_does_not_touch_the_running_app(connector: Connector, world: World, able: Abilities) -> None:
+    connector.deliver(world.bundle())
+    before, second = run_anew(connector, able), world.bundle()
     connector.deliver(second)
     assert connector.delivered_digest() == second.digest
-    assert connector.observe() == before
+    if able.delivery_restarts:
+        assert until(lambda: (seen := connector.observe()).status == "running" and seen != before)
+    else:
+        assert connector.observe() == before
 
 
-def test_the_incarnation_changes_with_each_start_and_not_otherwise(connector: Connector) -> None:
+def test_the_incarnation_changes_with_each_start_and_not_otherwise(
+    connector: Connector, world: World, able: Abilities
+) -> None:
     seen = set()
     for _ in range(3):
-        connector.start()
-        incarnation = until_up(connector).incarnation
-        connector.deliver(bundle())
+        incarnation = run_anew(connector, able).incarnation
+        if not able.delivery_restarts:
+            connector.deliver(world.bundle())
         connector.start()
         assert connector.observe().incarnation == incarnation
         seen.add(incarnation)
-        connector.stop()
-        connector.stop()
-        assert connector.observe().incarnation == ""
     assert len(seen) == 3
 
 
-def test_starting_what_runs_and_stopping_what_is_stopped_changes_nothing(connector: Connector, world: World) -> None:
-    connector.stop()
+def test_starting_what_runs_and_stopping_what_is_stopped_changes_nothing(
+    connector: Connector, world: World, able: Abilities
+) -> None:
+    if not able.stops:
+        with pytest.raises(ConnectorError):
+            connector.stop()
+        return
+    patiently(connector.stop)
     connector.start()
     connector.start()
     until_up(connector)
     assert len(world.processes()) == 1
-    connector.stop()
-    connector.stop()
+    patiently(connector.stop)
+    patiently(connector.stop)
     assert world.calls() == ["start", "stop"]
 
 
 def test_starts_at_the_same_time_make_one_app(kind: str, world: World) -> None:
     callers = [a_caller(kind, world, "pass") for _ in range(3)]
-    threads = [threading.Thread(target=connect(kind, world.settings).start) for _ in range(3)]
+    threads = [threading.Thread(target=connected(kind, world.settings).start) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
     assert [caller.communicate(timeout=30) and caller.returncode for caller in callers] == [0, 0, 0]
-    assert until_up(connect(kind, world.settings)).status == "running"
+    assert until_up(connected(kind, world.settings)).status == "running"
     assert len(world.processes()) == 1
     assert world.calls() == ["start"]
 
 
+def test_an_app_is_seen_while_it_restarts(connector: Connector, able: Abilities) -> None:
+    """Whatever is seen on the way is an observation, and never an app that runs with the old and the new at once."""
+    before = run_anew(connector, able)
+    seen: list[Observation] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            seen.append(connector.observe())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    after = run_anew(connector, able)
+    over.set()
+    watching.join(10)
+    assert after.incarnation != before.incarnation
+    assert {one.status for one in seen} <= {"running", "starting", "stopped", "unreachable"}
+    order = [one.incarnation for one in seen if one.incarnation]
+    assert order == sorted(order, key=[before.incarnation, after.incarnation].index)
+
+
+def test_going_back_to_the_bundle_before_restores_its_bytes(connector: Connector, world: World) -> None:
+    old, new = world.bundle(), world.bundle()
+    for each in (old, new, old):
+        connector.deliver(each)
+        assert connector.delivered_digest() == each.digest
+
+
+def test_a_wrong_secret_is_said_and_never_shown(kind: str, world: World) -> None:
+    asked = [setting.name for setting in connector_class(kind).asks if setting.is_secret]
+    for name in asked:
+        wrong = connected(kind, world.settings | {name: "Wr0ng-and-secret"})
+        sentences = [wrong.observe().note, *(tick.result for tick in wrong.ticks())]
+        assert wrong.observe().status == "unreachable"
+        assert [tick.outcome for tick in wrong.ticks()][-1] == "failed"
+        with pytest.raises(ConnectorError) as refused:
+            wrong.check()
+        assert not any("Wr0ng-and-secret" in text for text in (*sentences, str(refused.value)))
+
+
+@pytest.mark.parametrize("how", ["hang", "reset", "drip", "garbage", "refuse", "redirect", "huge"])
+def test_a_platform_that_misbehaves_is_said_in_time(kind: str, world: World, able: Abilities, how: str) -> None:
+    if how not in world.misbehaviours:
+        assert kind in ON_THIS_SERVER, "every platform with an API of its own can misbehave"
+        return
+    connector = connected(kind, world.settings)
+    run_anew(connector, able)
+    world.misbehave(how)
+    began = time.monotonic()
+    seen = connector.observe()
+    assert seen.status in ("unreachable", "starting")
+    assert seen.note.endswith(".")
+    with pytest.raises(ConnectorError):
+        connector.restart() if able.restarts else connector.stop()
+    assert time.monotonic() - began < 2 * CALL_LIMIT
+    world.misbehave("")
+    assert until_up(connected(kind, world.settings)).status == "running"
+    assert run_anew(connector, able).status == "running"
+
+
+@on_this_server
 def test_the_app_outlives_the_killed_process_that_started_it(kind: str, connector: Connector, world: World) -> None:
     caller = a_caller(kind, world, "print('started', flush=True); time.sleep(60)")
     assert caller.stdout
@@ -286,6 +315,7 @@ def test_the_app_outlives_the_killed_process_that_started_it(kind: str, connecto
     assert connector.observe() == before
 
 
+@on_this_server
 @pytest.mark.parametrize("milliseconds", [0, 20, 40, 60, 80, 120])
 def test_a_caller_killed_within_the_start_leaves_one_app_or_none(
     kind: str, connector: Connector, world: World, milliseconds: int
@@ -305,6 +335,7 @@ def test_a_caller_killed_within_the_start_leaves_one_app_or_none(
     assert world.processes() == []
 
 
+@on_this_server
 def test_an_app_that_exits_at_once_is_observed_as_stopped_with_its_reason(connector: Connector, world: World) -> None:
     world.let_the_app_exit("the password of one.pfx is wrong")
     connector.start()
@@ -318,13 +349,6 @@ def test_an_app_that_exits_at_once_is_observed_as_stopped_with_its_reason(connec
     assert until(lambda: connector.observe().ended not in ("", seen.ended)), "each start has an end of its own"
     connector.stop()
     assert connector.observe() == Observation("stopped"), "and what was stopped did not end by itself"
-
-
-def test_going_back_to_the_bundle_before_restores_its_bytes(connector: Connector) -> None:
-    old, new = bundle(), bundle("custom-settings.json")
-    for each in (old, new, old):
-        connector.deliver(each)
-        assert connector.delivered_digest() == each.digest
 
 
 @pytest.mark.parametrize(
@@ -589,6 +613,7 @@ def test_the_app_starts_where_not_one_more_byte_can_be_written(server: ThisServe
     assert len(server.processes()) == 1
 
 
+@on_this_server
 def test_an_order_that_comes_too_late_is_not_carried_out(kind: str, world: World) -> None:
     early, late = connect(kind, world.settings, 1_000), connect(kind, world.settings, 2_000)
     first, second = bundle(), bundle()
@@ -607,6 +632,7 @@ def test_an_order_that_comes_too_late_is_not_carried_out(kind: str, world: World
     assert late.observe().status == "stopped", "an order without a number is carried out"
 
 
+@on_this_server
 def test_an_order_from_a_clock_that_was_set_back_counts_for_nothing(kind: str, world: World) -> None:
     tomorrow = int(time.time() * 1000) + 86_400_000
     connect(kind, world.settings, tomorrow).start()

@@ -88,7 +88,7 @@ class Proxy:
 def proxy(tmp_path: Path, partner: RunningPartner, settings: Any) -> Iterator[Proxy]:
     proxy = Proxy(tmp_path, partner)
     settings.LOCAL_PROCESSES = {"proxy": proxy.place}
-    settings.DOORS = {"tests": Door(places={(BANK, 443): ("127.0.0.1", partner.tls_port)})}
+    settings.DOORS = settings.DOORS | {"tests": Door(places={(BANK, 443): ("127.0.0.1", partner.tls_port)})}
     yield proxy
     # By its number: nginx does not take `-s stop` where its configuration was spoiled.
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):

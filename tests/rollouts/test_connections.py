@@ -36,7 +36,7 @@ def text_of(response) -> str:
 def partner(tmp_path, settings):
     """A server that demands a certificate of its own authority; its name is known here."""
     with partners.s_server(Files(tmp_path), *DEMANDS) as port:
-        settings.DOORS = {"tests": partners.door(port)}
+        settings.DOORS = settings.DOORS | {"tests": partners.door(port)}
         yield f"{HOST}:{port}"
 
 
