@@ -18,6 +18,8 @@ from environments.actions import SETTINGS
 from environments.forms import EnvironmentForm, SharedForm
 from environments.models import Environment
 from rollouts import exporters
+from rollouts.connectors import LISTED, Setting, connector_class
+from rollouts.models import Destination
 from rollouts.standing import Standing
 
 WHY = _("Say why, in a few words; it stands beside the revision.")
@@ -96,14 +98,9 @@ class ExportForm(forms.Form):
         self.fields["exporter"].choices = [(e.kind, e.title) for e in known]  # type: ignore[attr-defined]
 
 
-class DownloadForm(forms.Form):
-    """Key material leaves only for a reason and after the person's own password."""
+class PasswordForm(forms.Form):
+    """Key material leaves only after the person's own password; the reason stands beside the rollout."""
 
-    reason = forms.CharField(
-        label=pgettext_lazy("of a download", "Why"),
-        max_length=500,
-        error_messages={"required": _("Say why, in a few words; it stands in the audit log.")},
-    )
     password = forms.CharField(
         label=_("Your password"),
         strip=False,
@@ -111,6 +108,17 @@ class DownloadForm(forms.Form):
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
         error_messages={"required": _("Type the password that you sign in with; nothing was exported.")},
     )
+
+
+class DownloadForm(PasswordForm):
+    """For a reason too, where no rollout gives one."""
+
+    reason = forms.CharField(
+        label=pgettext_lazy("of a download", "Why"),
+        max_length=500,
+        error_messages={"required": _("Say why, in a few words; it stands in the audit log.")},
+    )
+    field_order = ("reason", "password")
 
 
 class EnvironmentSettingsForm(EnvironmentForm, SharedForm):
@@ -188,6 +196,77 @@ class PlaceForm(forms.Form):
     def __init__(self, places: list[tuple[str, str]], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["place"].choices = places  # type: ignore[attr-defined]
+
+
+class PlatformForm(forms.Form):
+    """What a connector asks for; a secret that was entered before stays when its field is left empty."""
+
+    def __init__(self, connector: str, destination: Destination | None, *args: Any, **kwargs: Any) -> None:
+        self.there = connector_class(connector)
+        super().__init__(*args, **kwargs)
+        listed = connector in LISTED
+        placed = destination is not None and destination.connector == connector
+        entered = placed and destination is not None and destination.secrets_id is not None
+        for setting in self.there.asks:
+            if listed and not setting.is_secret:
+                continue
+            self.fields[setting.name] = self._field(setting, bool(entered))
+            if placed and destination is not None and not setting.is_secret:
+                self.initial.setdefault(setting.name, destination.options.get(setting.name, ""))
+        kinds = [] if listed else list(self.there.exporters or exporters.EXPORTERS)
+        if len(kinds) > 1:
+            self.fields["exporter"] = forms.ChoiceField(
+                label=_("What is delivered"), choices=[(kind, exporters.exporter(kind).title) for kind in kinds]
+            )
+            if placed and destination is not None:
+                self.initial["exporter"] = destination.exporter
+        if any(exporters.exporter(kind).needs_folder for kind in kinds):
+            self.fields["base_folder"] = forms.CharField(
+                label=_("Base folder"),
+                max_length=400,
+                required=False,
+                help_text=_("Where the app finds its files, like /srv/app/certificates or D:\\App\\Certificates."),
+            )
+            if placed and destination is not None:
+                self.initial["base_folder"] = destination.environment.base_folder
+        self.kinds = kinds
+
+    def _field(self, setting: Setting, entered: bool) -> forms.Field:
+        label, about = _now(setting.label), _now(setting.help) if setting.help else ""
+        if setting.is_secret and entered:
+            about = (about + " " if about else "") + _now("Entered and sealed; leave it empty to keep it.")
+        required = setting.required and not (setting.is_secret and entered)
+        field = self._input(setting)
+        field.label, field.help_text, field.required = label, about, required
+        field.error_messages["required"] = _now("Fill in “%(label)s”.") % {"label": label}
+        return field
+
+    def _input(self, setting: Setting) -> forms.Field:
+        off = {"autocomplete": "off", "spellcheck": "false"}
+        match setting.kind:
+            case "choice":
+                choices = [(value, _now(text)) for value, text in setting.choices]
+                radios = forms.RadioSelect(attrs={"class": "choices"})
+                return forms.ChoiceField(choices=choices, initial=choices[0][0], widget=radios)
+            case "secret":
+                return forms.CharField(max_length=4096, strip=False, widget=forms.PasswordInput(attrs=off))
+            case "long" | "secret-text":
+                wide = forms.Textarea(attrs={"rows": 5, "class": "mono", **off})
+                return forms.CharField(max_length=64_000, widget=wide)
+            case _:
+                return forms.CharField(max_length=400, widget=forms.TextInput(attrs=off))
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {s.name: self.cleaned_data[s.name] for s in self.there.asks if not s.is_secret and s.name in self.fields}
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        return {s.name: self.cleaned_data[s.name] for s in self.there.asks if s.is_secret}
+
+    @property
+    def exporter(self) -> str:
+        return str(self.cleaned_data.get("exporter") or (self.kinds[0] if self.kinds else ""))
 
 
 class ImportForm(forms.Form):

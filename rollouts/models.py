@@ -189,7 +189,7 @@ class Rollout(models.Model):
 
     # Set by a move, not stored: it wants a moment before the next try, or before the next look (seconds).
     pause = False
-    again_in = 0.0
+    again_in: float | None = 0.0
 
     class Meta:
         ordering = ["-created_at"]

@@ -272,8 +272,22 @@ def deliver(rollout: Rollout) -> None:
 
 
 def wait_for_hands(rollout: Rollout) -> None:
-    """People deliver (rollouts.actions.confirm_handover); a worker only looks whether their time is over."""
-    rollout.pause = True
+    """People deliver, and say when they have (rollouts.actions.confirm_handover). Only a start after that counts."""
+    if rollout.phase != "confirmed":
+        rollout.again_in = None
+        return
+    seen = connector(rollout).observe()
+    note(rollout, seen)
+    before = seen.incarnation or seen.ended
+    if rollout.start_after:
+        enter(rollout, "stopping" if seen.incarnation else "starting", phase="", incarnation_before=before)
+    else:
+        enter(
+            rollout,
+            "verified",
+            proof=Proof.DELIVERED,
+            sentence="Uploaded by hand; the app is stopped and starts with it.",
+        )
 
 
 def stop(rollout: Rollout) -> None:
@@ -344,15 +358,9 @@ def go_back(rollout: Rollout) -> None:
     match rollout.phase:
         case "deliver":
             able = rollout.environment.destination.able
-            if able.hands_over:
-                _needs_help(
-                    rollout,
-                    "This platform takes no files from here: put back by hand what ran before, in its own pages.",
-                )
-                return
             before = app.observe()
             changed = False
-            if bundle is not None:
+            if bundle is not None and not able.hands_over:
                 files = unseal.open_bundle(bundle, reason="going back")
                 changed = app.delivered_digest() != files.digest
                 with calling(rollout, "deliver", "Deliver what ran before"):
@@ -379,7 +387,8 @@ def go_back(rollout: Rollout) -> None:
                     app.start()
             hold(rollout, phase="verify")
         case _:
-            expected = bundle.digest if bundle is not None else None
+            by_hand = rollout.environment.destination.able.hands_over
+            expected = bundle.digest if bundle is not None and not by_hand else None
             with looking(rollout):
                 seen, proof, wrong = look(rollout, rollout.incarnation_back, expected)
                 reached(rollout, "observe", "after-call")
@@ -500,6 +509,15 @@ def _reads_anew(rollout: Rollout) -> bool:
 
 
 def _rolled_back(rollout: Rollout, sentence: str) -> None:
+    if rollout.environment.destination.able.hands_over and rollout.kind in (Kind.APPLY, Kind.ROLL_BACK):
+        # It was seen to run, or not to have been touched; the files are not ours to take back.
+        say(rollout, "The app is as it was before, but for what was uploaded by hand", "failed")
+        enter(
+            rollout,
+            "needs_help",
+            sentence="Put back by hand what ran before, in the platform's own pages, and restart the app here.",
+        )
+        return
     before = f"{rollout.previous.number} is running" if rollout.previous else "what was there before is running"
     if not rollout.start_after:
         before = f"{rollout.previous.number} is back in place" if rollout.previous else "what was there before is back"

@@ -204,6 +204,8 @@ def if_it_fails(rollout: Rollout) -> str:
     """What happens by itself if this fails, while it can still fail."""
     if rollout.is_final or rollout.state == "rolling_back" or rollout.kind not in ("apply", "roll-back"):
         return ""
+    if rollout.environment.destination.able.hands_over:
+        return _("If this fails, somebody has to put back by hand what ran before.")
     if rollout.previous:
         return _("If this fails, revision %(n)d returns by itself.") % {"n": rollout.previous.number}
     return _("If this fails, what was there before returns by itself.")

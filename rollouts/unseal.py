@@ -153,14 +153,16 @@ REMEMBERED = 15 * 60
 _known: dict[UUID, tuple[float, dict[str, str]]] = {}
 
 
-def connected(destination: Destination, order: int = 0) -> Connector:
-    """The way to an environment's app. `order`: the fencing number of a rollout's holder.
+def connected(destination: Destination, order: int = 0, secrets: Mapping[str, str] | None = None) -> Connector:
+    """The way to an environment's app. `order`: the fencing number of a rollout's holder; `secrets`: those that are
+    not sealed yet.
 
     Raises ConnectorError where nobody knows the place, and vault errors."""
     if not destination.is_known:
         raise ConnectorError(f"This server's settings no longer know “{destination.place}”; ask who runs the server.")
     given = {"door": settings.DOORS["connectors"], "memory": Memory(destination.pk)}
-    return connect(destination.connector, {**destination.settings, **_secrets(destination), **given}, order)
+    opened = secrets_of(destination) if secrets is None else secrets
+    return connect(destination.connector, {**destination.settings, **opened, **given}, order)
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,8 @@ class Memory:
         Destination.objects.filter(pk=self.destination).update(memory=words)
 
 
-def _secrets(destination: Destination) -> dict[str, str]:
+def secrets_of(destination: Destination) -> Mapping[str, str]:
+    """By name. Raises vault errors."""
     sealed = destination.secrets
     if sealed is None:
         return {}

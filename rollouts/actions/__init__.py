@@ -12,6 +12,7 @@ from rollouts.actions.asking import (
     archive,
     cancel,
     checked_reason,
+    confirm_handover,
     freeze,
     make_good,
     pending,
@@ -20,11 +21,20 @@ from rollouts.actions.asking import (
     running_content,
     start,
     stop,
+    why_not_cancelled,
 )
-from rollouts.actions.exports import export_to_download, wanted_versions
+from rollouts.actions.exports import export_to_download, hand_out, wanted_versions
 from rollouts.actions.imports import bring_in, import_now
 from rollouts.actions.nudging import nudge
-from rollouts.actions.places import local_processes, start_what_should_run, still_starting, use_place
+from rollouts.actions.places import (
+    check_platform,
+    local_processes,
+    set_credentials,
+    start_what_should_run,
+    still_starting,
+    use_place,
+    use_platform,
+)
 from rollouts.actions.testing import test_connection
 from rollouts.actions.undoing import undo_changes
 from vault import safe
@@ -36,9 +46,12 @@ __all__ = [
     "archive",
     "bring_in",
     "cancel",
+    "check_platform",
     "checked_reason",
+    "confirm_handover",
     "export_to_download",
     "freeze",
+    "hand_out",
     "import_now",
     "local_processes",
     "make_good",
@@ -47,6 +60,7 @@ __all__ = [
     "restart",
     "roll_back",
     "running_content",
+    "set_credentials",
     "start",
     "start_what_should_run",
     "still_starting",
@@ -55,7 +69,9 @@ __all__ = [
     "tidy",
     "undo_changes",
     "use_place",
+    "use_platform",
     "wanted_versions",
+    "why_not_cancelled",
 ]
 
 

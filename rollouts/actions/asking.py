@@ -6,7 +6,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import F, Max, Q
 from django.utils import timezone
@@ -260,21 +259,47 @@ def _request(
     return rollout
 
 
+def why_not_cancelled(rollout: Rollout) -> str:
+    """Why it can no longer be taken back, for those who look for the button; "" where it can be."""
+    if rollout.state in CANCELLABLE and rollout.fence == 0:
+        return ""
+    if rollout.is_final:
+        return _("It has ended; there is nothing left to cancel.")
+    if rollout.state == "handing_over":
+        return "" if not rollout.phase else _("The upload was confirmed, and the app is about to be restarted.")
+    if rollout.state == "rolling_back":
+        return _("It is going back to what ran before already.")
+    return _("It has begun and cannot be cancelled any more; it ends in the new configuration or in the old one.")
+
+
 def cancel(*, rollout: Rollout, by: Any) -> None:
-    """Takes a rollout back while no worker has begun it."""
+    """Takes a rollout back while no worker has begun it, or while it waits for people."""
     with transaction.atomic():
         now = timezone.now()
-        taken = Rollout.objects.filter(pk=rollout.pk, state__in=CANCELLABLE, fence=0).update(
-            state="cancelled",
-            state_since=now,
-            finished_at=now,
-            sentence="Cancelled before it began; nothing was changed.",
+        ended = {"state": "cancelled", "state_since": now, "finished_at": now}
+        untouched = Rollout.objects.filter(pk=rollout.pk, state__in=CANCELLABLE, fence=0)
+        handed_over = Rollout.objects.filter(pk=rollout.pk, state="handing_over", phase="")
+        taken = untouched.update(**ended, sentence="Cancelled before it began; nothing was changed.")
+        taken = taken or handed_over.update(
+            **ended, sentence="Cancelled; the app was not restarted. Take back by hand what you have uploaded already."
         )
         if not taken:
-            raise Refused(
-                _("It has begun and cannot be cancelled any more; it ends in the new configuration or in the old one.")
-            )
+            raise Refused(why_not_cancelled(Rollout.objects.get(pk=rollout.pk)))
         trail.record("rollout.cancelled", by=by, subject=rollout)
+
+
+def confirm_handover(*, rollout: Rollout, by: Any) -> None:
+    """Somebody says that they have uploaded what was handed over: the app is restarted now."""
+    with transaction.atomic():
+        taken = Rollout.objects.filter(pk=rollout.pk, state="handing_over", phase="").update(phase="confirmed")
+        if not taken:
+            raise Refused(_("This rollout does not wait for an upload any more; look at what became of it."))
+        said = _("Upload confirmed by %(who)s") % {"who": by}
+        Step.objects.create(
+            rollout=rollout, state="handing_over", fence=rollout.fence, text=said, outcome="ok", ended_at=timezone.now()
+        )
+        trail.record("handover.confirmed", by=by, subject=rollout)
+        transaction.on_commit(partial(nudge, rollout.pk))
 
 
 def _destination(environment: Environment) -> Destination:
@@ -287,7 +312,7 @@ def _destination(environment: Environment) -> Destination:
     )
     if destination is None:
         raise Refused(_("Say first where this environment runs, under Settings."))
-    if destination.place not in settings.LOCAL_PROCESSES:
+    if not destination.is_known:
         raise Refused(
             _("This server's settings no longer know “%(place)s”; ask who runs the server.")
             % {"place": destination.place}

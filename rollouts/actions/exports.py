@@ -16,8 +16,9 @@ from certificates.models import ClientCertificate, Version
 from environments.attempts import TooManyAttempts, paused
 from environments.models import Environment, Person
 from environments.refusals import Refused
-from rollouts import exporters, unseal
+from rollouts import exporters, handing, unseal
 from rollouts.actions.asking import checked_reason
+from rollouts.models import Rollout
 from vault.errors import VaultError
 
 
@@ -59,3 +60,24 @@ def export_to_download(
             digest=bundle.digest, files=[f.path for f in bundle.files],
         )  # fmt: skip
     return bundle
+
+
+def hand_out(*, rollout: Rollout, password: str, by: Any) -> contents.Bundle:
+    """The files that are uploaded by hand, of exactly the export of this rollout, for a person who entered their
+    password again."""
+    if rollout.state != "handing_over" or rollout.bundle is None or rollout.revision is None:
+        raise Refused(_("This rollout does not wait for an upload any more; look at what became of it."))
+    if paused("export.refused", by):
+        raise TooManyAttempts(field="password")
+    if not (isinstance(by, Person) and check_password(password, by.password)):
+        trail.refused("export.refused", by=by, subject=rollout.environment, exporter="hand-over", why="password")
+        raise Refused(_("This is not your password; nothing was exported."), field="password")
+    content = rollout.revision.frozen
+    try:
+        opened = unseal.open_bundle(rollout.bundle, reason="handed over", by=by)
+    except (VaultError, unseal.ReadBackError) as error:
+        raise Refused(str(error)) from None
+    files = handing.by_hand(opened, content, dict(current.authorities(rollout.environment, content)))
+    with transaction.atomic():
+        trail.record("handover.downloaded", by=by, subject=rollout, files=[f.path for f in files.files])
+    return files

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,9 @@ from environments.models import Environment, Person
 from environments.refusals import Refused
 from rollouts import exporters, unseal, watching
 from rollouts.actions.asking import active_rollout
-from rollouts.connectors import ConnectorError, connect
+from rollouts.connectors import CONNECTORS, LISTED, ConnectorError, Observation, Tick, connect, connector_class
 from rollouts.models import Destination
+from vault.errors import VaultError
 
 
 def use_place(*, environment: Environment, place: str, by: Any) -> Destination:
@@ -34,34 +38,153 @@ def use_place(*, environment: Environment, place: str, by: Any) -> Destination:
         exporter=str(known.get("exporter", "mendix-settings")),
         place=place,
     )
-    try:
+    with _said("place"):
         seen = unseal.connected(destination).observe()
-    except ConnectorError as error:
-        raise Refused(str(error), field="place") from None
-    # What cannot be reached is taken for running: claiming that an app is stopped needs to have been seen.
-    destination.wanted_running = seen.status != "stopped"
     with transaction.atomic():
-        environments.take_turns(environment)
-        # Looking took its time; others may have been quicker.
-        before = _may_be_placed(environment, place, by)
-        leaving = Destination.objects.filter(place=place).exclude(environment=environment).first()
-        if leaving is not None:
-            # What runs there is what an archived environment left, and what to go back to if the first apply fails.
-            destination.bundle = leaving.bundle
-            leaving.delete()
-        if before is not None:
-            before.delete()
-        try:
-            with transaction.atomic():
-                destination.save(force_insert=True)
-        except IntegrityError:
-            raise Refused(_("Somebody else has just taken this place; choose another."), field="place") from None
-        watching.note_observation(destination, seen)
+        _take_place(destination, seen, by)
         environment.base_folder = str(Path(str(known["folder"])) / "current")
         environment.runtime = exporters.exporter(destination.exporter).dialect
         environment.save(update_fields=["base_folder", "runtime"])
         trail.record("environment.placed", by=by, subject=environment, place=place, observed=seen.status)
     return destination
+
+
+def use_platform(
+    *,
+    environment: Environment,
+    connector: str,
+    exporter: str,
+    options: Mapping[str, str],
+    secrets: Mapping[str, str],
+    base_folder: str = "",
+    by: Any,
+) -> Destination:
+    """Sets where an environment runs: an app on a platform that a page describes; or changes how it is reached.
+
+    `options` and `secrets` are by the names that the connector asks for; a secret that is left out stays as it was.
+    """
+    if connector in LISTED or connector not in CONNECTORS:
+        raise Refused(_("Choose one of the platforms."), field="connector")
+    there = connector_class(connector)
+    if exporter not in (there.exporters or tuple(exporters.EXPORTERS)):
+        raise Refused(_("Choose an export that this platform takes."), field="exporter")
+    with _said(None):
+        identity, _name = there.names(options)
+    place = f"{connector}:{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+    before = _may_be_placed(environment, place, by)
+    stays = before is not None and before.place == place
+    if stays and before is not None and before.running_id is not None and before.exporter != exporter:
+        raise Refused(_("Something was applied here in this form; the export stays."), field="exporter")
+    known = dict(unseal.secrets_of(before)) if stays and before is not None else {}
+    destination = Destination(
+        environment=environment, connector=connector, exporter=exporter, place=place, options=dict(options)
+    )
+    sealed = unseal.seal_credentials(destination, known | {name: value for name, value in secrets.items() if value})
+    destination.secrets = sealed
+    try:
+        with _said(None):
+            seen = unseal.connected(destination, secrets=known | dict(secrets)).observe()
+        with transaction.atomic():
+            sealed.save()
+            if stays and before is not None:
+                old = before.secrets
+                before.options, before.secrets, before.exporter = dict(options), sealed, exporter
+                before.save(update_fields=["options", "secrets", "exporter"])
+                watching.note_observation(before, seen)
+                destination = before
+            else:
+                old = None
+                _take_place(destination, seen, by)
+            environment.base_folder = base_folder
+            environment.runtime = exporters.exporter(exporter).dialect
+            environment.save(update_fields=["base_folder", "runtime"])
+            trail.record(
+                "environment.placed", by=by, subject=environment, place=destination.title, connector=connector,
+                options=dict(options), secrets=sorted(name for name, value in secrets.items() if value),
+                observed=seen.status,
+            )  # fmt: skip
+    except BaseException:
+        unseal.forget(sealed)
+        raise
+    unseal.forget(old)
+    return destination
+
+
+def set_credentials(*, environment: Environment, secrets: Mapping[str, str], by: Any) -> Destination:
+    """The secrets of a place that the server's settings list."""
+    destination = Destination.objects.filter(environment=environment).select_related("secrets").first()
+    if destination is None:
+        raise Refused(_("Say first where this environment runs, under Settings."))
+    wanted = {setting.name for setting in connector_class(destination.connector).asks if setting.is_secret}
+    given = {name: value for name, value in secrets.items() if name in wanted and value}
+    sealed = unseal.seal_credentials(destination, dict(unseal.secrets_of(destination)) | given)
+    old = destination.secrets
+    try:
+        with transaction.atomic():
+            sealed.save()
+            Destination.objects.filter(pk=destination.pk).update(secrets=sealed, observed_at=None)
+            trail.record("credentials.changed", by=by, subject=environment, secrets=sorted(given))
+    except BaseException:
+        unseal.forget(sealed)
+        raise
+    unseal.forget(old)
+    destination.secrets = sealed
+    return destination
+
+
+# In one web process; each takes a thread of its own until it ends.
+CHECKS_AT_ONCE = threading.BoundedSemaphore(4)
+
+
+def check_platform(*, environment: Environment, by: Any) -> list[Tick]:
+    """Looks at the platform step by step, without changing or restarting anything."""
+    destination = Destination.objects.filter(environment=environment).select_related("secrets").first()
+    if destination is None:
+        raise Refused(_("Say first where this environment runs, under Settings."))
+    if not CHECKS_AT_ONCE.acquire(timeout=1):
+        raise Refused(_("Several platforms are being looked at already; try again in a few seconds."))
+    ticks: list[Tick] = []
+    try:
+        for tick in unseal.connected(destination).ticks():
+            ticks.append(tick)
+    except (ConnectorError, VaultError, unseal.ReadBackError) as error:
+        ticks.append(Tick(_("Look at the platform"), "failed", str(error)))
+    finally:
+        CHECKS_AT_ONCE.release()
+    failed = [tick.title for tick in ticks if tick.outcome == "failed"]
+    trail.record("platform.checked", by=by, subject=environment, place=destination.title, failed=failed)
+    return ticks
+
+
+@contextlib.contextmanager
+def _said(field: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (ConnectorError, VaultError, unseal.ReadBackError) as error:
+        raise Refused(str(error), field=field or "") from None
+
+
+def _take_place(destination: Destination, seen: Observation, by: Any) -> None:
+    """Inside the caller's transaction."""
+    environment, place = destination.environment, destination.place
+    # What cannot be reached is taken for running: claiming that an app is stopped needs to have been seen.
+    destination.wanted_running = seen.status != "stopped"
+    environments.take_turns(environment)
+    # Looking took its time; others may have been quicker.
+    before = _may_be_placed(environment, place, by)
+    leaving = Destination.objects.filter(place=place).exclude(environment=environment).first()
+    if leaving is not None:
+        # What runs there is what an archived environment left, and what to go back to if the first apply fails.
+        destination.bundle = leaving.bundle
+        leaving.delete()
+    if before is not None:
+        before.delete()
+    try:
+        with transaction.atomic():
+            destination.save(force_insert=True)
+    except IntegrityError:
+        raise Refused(_("Somebody else has just taken this place; choose another."), field="place") from None
+    watching.note_observation(destination, seen)
 
 
 def _may_be_placed(environment: Environment, place: str, by: Any) -> Destination | None:
@@ -78,7 +201,7 @@ def _may_be_placed(environment: Environment, place: str, by: Any) -> Destination
     if before is not None and before.running_id is not None:
         raise Refused(
             _("This environment already runs on %(place)s; archive it and set up a new one to run elsewhere.")
-            % {"place": before.place},
+            % {"place": before.title},
             field="place",
         )
     holder = locked.filter(place=place).select_related("environment__application").first()
@@ -91,7 +214,7 @@ def _may_be_placed(environment: Environment, place: str, by: Any) -> Destination
         raise Refused(
             _("%(title)s already runs %(environment)s; choose another place.")
             % {
-                "title": settings.LOCAL_PROCESSES[place]["title"],
+                "title": holder.title,
                 "environment": holder.environment if not gives else _("something else"),
             },
             field="place",

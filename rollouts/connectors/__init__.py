@@ -159,11 +159,16 @@ class Connector(Protocol):
         """Says what runs now. Never raises for an app that is down: that is an observation."""
 
 
+# These stand in the server's settings (portal/places.py): a command, a folder or a port of this machine is never typed
+# on a page.
+LISTED = ("directory", "local-process", "m2ee")
+
 # kind (stored, never changes) -> dotted path of the class
 CONNECTORS: dict[str, str] = {
     "directory": "rollouts.connectors.directory.Directory",
     "local-process": "rollouts.connectors.local_process.LocalProcess",
     "m2ee": "rollouts.connectors.m2ee.M2ee",
+    "mendix-cloud": "rollouts.connectors.mendix_cloud.MendixCloud",
 }
 
 

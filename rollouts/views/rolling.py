@@ -28,7 +28,6 @@ from rollouts.forms import ReasonForm
 from rollouts.models import Destination, Pulse, Revision, RevisionEntry, Rollout
 from rollouts.stages import evidence, if_it_fails, log_lines, result, stages, title
 from rollouts.standing import Chip, silent_since, standing
-from rollouts.states import CANCELLABLE
 from rollouts.views.overview import rollout_lines
 
 A_PAGE = 25
@@ -128,7 +127,8 @@ def _told(rollout: Any) -> dict[str, Any]:
         "if_it_fails": if_it_fails(rollout),
         "evidence": evidence(rollout),
         "tests": tests_of(rollout),
-        "may_cancel": rollout.state in CANCELLABLE and rollout.fence == 0 and Right.APPLY in rollout.environment.rights,
+        "may_cancel": Right.APPLY in rollout.environment.rights and not actions.why_not_cancelled(rollout),
+        "why_not_cancelled": "" if rollout.is_final else actions.why_not_cancelled(rollout),
         "waits_for_worker": rollout.state == "requested" and silent_since(rollout.worker_seen),
         "app": _app_that_runs(rollout),
     }

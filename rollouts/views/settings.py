@@ -20,6 +20,7 @@ from environments.forms import refused
 from environments.models import Environment
 from environments.refusals import Refused
 from rollouts import actions
+from rollouts.connectors import connector_class
 from rollouts.forms import EnvironmentSettingsForm, PlaceForm
 from rollouts.models import Destination
 from rollouts.standing import standing
@@ -53,6 +54,8 @@ def environment_settings(request: HttpRequest, app: str, env: str) -> HttpRespon
         "place_form": place,
         "untold": untold,
         "runtime": dialect_of(environment.runtime),
+        "proves": _(stand.destination.able.proves) if stand.destination else "",
+        "asks": bool(stand.destination and connector_class(stand.destination.connector).asks),
         "may_own": Right.OWN in environment.rights,
         "who_may": "" if Right.OWN in environment.rights else sentence_for(Right.OWN, environment),
     }

@@ -17,14 +17,14 @@ import base64
 import json
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from misbehaving import Handler
 
 PASSWORD = "Adm1n-of-the-runtime"
 role, state, port, configuration = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
@@ -53,28 +53,27 @@ def supervise() -> None:
             runtime.kill()
 
 
-class Admin(BaseHTTPRequestHandler):
+class Admin(Handler):
+    behaviour = state / "behaviour"
     began = time.monotonic()
 
     def do_GET(self) -> None:
-        self._answer(200, {"up": True})
+        self.answer(200, {"up": True})
 
     def do_POST(self) -> None:
-        how = (state / "behaviour").read_text() if (state / "behaviour").exists() else ""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if how:
-            self._misbehave(how)
+        body = self.body()
+        if self.misbehaves():
             return
         if self.headers.get("Content-Type", "").partition(";")[0] != "application/json":
-            self._answer(200, {"result": -2, "message": "Content type should be application/json"})
+            self.answer(200, {"result": -2, "message": "Content type should be application/json"})
             return
         if self.headers.get("X-M2EE-Authentication") != base64.b64encode(PASSWORD.encode()).decode():
-            self._answer(200, {"result": -4, "message": "Forbidden"})
+            self.answer(200, {"result": -4, "message": "Forbidden"})
             return
         try:
             asked: dict[str, Any] = json.loads(body)
         except ValueError:
-            self._answer(200, {"result": -6, "message": "Unable to read the request"})
+            self.answer(200, {"result": -6, "message": "Unable to read the request"})
             return
         self._act(str(asked.get("action")), asked.get("params") or {})
 
@@ -82,58 +81,18 @@ class Admin(BaseHTTPRequestHandler):
         starting = time.monotonic() - self.began < TAKES
         match action:
             case "echo":
-                self._answer(200, {"result": 0, "feedback": {"echo": "pong"}})
+                self.answer(200, {"result": 0, "feedback": {"echo": "pong"}})
             case "runtime_status":
-                self._answer(200, {"result": 0, "feedback": {"status": "starting" if starting else "running"}})
+                self.answer(200, {"result": 0, "feedback": {"status": "starting" if starting else "running"}})
             case "check_health" if not starting:
                 sick = (state / "sick").exists()
                 found = {"health": "sick", "diagnosis": "no mail"} if sick else {"health": "healthy"}
-                self._answer(200, {"result": 0, "feedback": found})
+                self.answer(200, {"result": 0, "feedback": found})
             case "shutdown":
                 note("shutdown")
                 os._exit(0)
             case _:
-                self._answer(200, {"result": -5, "message": "Action not found."})
-
-    def _misbehave(self, how: str) -> None:
-        match how:
-            case "hang":
-                time.sleep(20)
-            case "reset":
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.connection.close()
-            case "drip":
-                self.send_response(200)
-                self.end_headers()
-                for _ in range(100):
-                    self.wfile.write(b" ")
-                    time.sleep(0.2)
-            case "garbage":
-                self._raw(200, b"\xff\x00<html>" * 100)
-            case "refuse":
-                self._answer(500, {"message": "no"})
-            case "redirect":
-                self.send_response(302)
-                self.send_header("Location", "http://169.254.169.254/")
-                self.end_headers()
-            case "huge":
-                self._raw(200, b"[" * (5 * 1024 * 1024))
-
-    def _answer(self, status: int, found: dict[str, Any]) -> None:
-        self._raw(status, json.dumps(found).encode())
-
-    def _raw(self, status: int, body: bytes) -> None:
-        try:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-        except OSError:
-            return
-
-    def log_message(self, *_: object) -> None:
-        return
+                self.answer(200, {"result": -5, "message": "Action not found."})
 
 
 if role == "supervise":

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -203,4 +204,75 @@ class Runtime(_OnThisServer):
         super().close()
 
 
-WORLDS: dict[str, Callable[[Path], World]] = {"directory": Service, "local-process": ThisServer, "m2ee": Runtime}
+class _WithAnApi:
+    """What the platforms with an API of their own have in common: a process that stands in for it."""
+
+    script = ""
+    reports = False
+    misbehaviours: tuple[str, ...] = ("hang", "reset", "drip", "garbage", "refuse", "redirect", "huge")
+    settings: dict[str, Any]
+
+    def __init__(self, folder: Path) -> None:
+        self.state = folder / "platform"
+        self.state.mkdir()
+        self.port = ports.free_port()
+        argv = [sys.executable, str(HERE / self.script), str(self.state), str(self.port)]
+        self.api = subprocess.Popen(argv, start_new_session=True)
+        deadline = time.monotonic() + 15
+        while not self._answers():
+            assert time.monotonic() < deadline, f"{self.script} did not come up"
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/up", timeout=1):
+                return True
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+
+    def bundle(self, *paths: str) -> Bundle:
+        return Bundle(tuple(File(p, secrets.token_bytes(2000)) for p in paths or ("variables.json", "README.txt")))
+
+    def processes(self) -> list[Any]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/instances", timeout=5) as answer:
+            found: list[Any] = json.load(answer)
+        return found
+
+    def calls(self) -> list[str]:
+        log = self.state / "calls"
+        return log.read_text().split() if log.exists() else []
+
+    def misbehave(self, how: str) -> None:
+        (self.state / "behaviour").write_text(how)
+
+    def close(self) -> None:
+        self.api.kill()
+        self.api.wait(10)
+
+
+class DeployApi(_WithAnApi):
+    """Stands for the platform of mendix-cloud (deploy_api.py)."""
+
+    script = "deploy_api.py"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.settings = {
+            "base": f"http://deploy.test:{self.port}/api/1",
+            "app": "billing",
+            "mode": "Acceptance",
+            "username": "ops@example.com",
+            "api_key": "Key-0f-the-api",
+            "_reach": [["deploy.test", self.port, self.port]],
+            "_memory": str(folder / "memory"),
+        }
+
+
+WORLDS: dict[str, Callable[[Path], World]] = {
+    "directory": Service,
+    "local-process": ThisServer,
+    "m2ee": Runtime,
+    "mendix-cloud": DeployApi,
+}
