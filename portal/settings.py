@@ -22,6 +22,8 @@ SECRET_KEY = env.text("COUNTERSIGN_SECRET_KEY") or env.secret_kept_in(DATA_DIR /
 SECRET_KEY_FALLBACKS = env.words("COUNTERSIGN_SECRET_KEY_FALLBACKS")
 PORT = env.number("COUNTERSIGN_PORT", 8000)
 ALLOWED_HOSTS = env.words("COUNTERSIGN_HOSTS", "localhost,127.0.0.1,[::1]")
+# As others reach it, https://countersign.example.com; for receivers of webhooks, which fetch exports from here.
+ADDRESS = env.text("COUNTERSIGN_ADDRESS").rstrip("/")
 CSRF_TRUSTED_ORIGINS = env.words("COUNTERSIGN_ORIGINS")
 
 # True behind a TLS proxy: cookies are sent over TLS only and browsers remember to use it.

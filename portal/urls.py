@@ -8,7 +8,7 @@ from django.urls import include, path
 from certificates.views import authorities, network
 from portal import audit_log, auth, views
 from portal.health import page as health
-from rollouts.views import importing, searching
+from rollouts.views import hooks, importing, searching
 
 urlpatterns = [
     path("sign-in/", auth.sign_in, name="sign-in"),
@@ -24,6 +24,8 @@ urlpatterns = [
     path("authorities/new/", authorities.authority_new, name="authority-new"),
     path("authorities/<int:pk>/", authorities.authority_edit, name="authority-edit"),
     path("authorities/<int:pk>/remove/", authorities.authority_remove, name="authority-remove"),
+    path("hooks/exports/<str:token>/", hooks.fetch, name="hook-export"),
+    path("hooks/reports/<uuid:pk>/", hooks.report, name="hook-report"),
     path("search/", searching.search_page, name="search"),
     path("import/", importing.import_new, name="import-new"),
     path("import/<uuid:group>/", importing.import_look, name="import"),

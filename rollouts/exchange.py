@@ -95,6 +95,8 @@ class Peer:
                     connection.request(method, before + path, body=body, headers=given)
                     response = connection.getresponse()
                     content = response.read(LARGEST + 1)
+                    if time.monotonic() >= until:  # hung up by us: what was read is a part of it
+                        raise TimeoutError
                 finally:
                     timer.cancel()
         except outbound.NotAllowed as error:

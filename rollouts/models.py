@@ -150,6 +150,19 @@ class Destination(models.Model):
             return Abilities("")
 
 
+class Handout(models.Model):
+    """An export that a receiver may fetch, once, until then (rollouts.connectors.webhook). Of the address only the mark
+    is kept."""
+
+    mark = models.CharField(max_length=64, primary_key=True)  # SHA-256 (hex) of the token in the address
+    bundle = models.ForeignKey(Bundle, on_delete=models.CASCADE, related_name="+")
+    expires_at = models.DateTimeField()
+    fetched_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"handout of {self.bundle}"
+
+
 class Rollout(models.Model):
     """One attempt to make a revision run, or to stop, start or restart what runs."""
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 
 from audit import trail
 from certificates import content as contents
@@ -25,7 +29,7 @@ from certificates.models import Version
 from environments.models import Environment
 from rollouts import exporters
 from rollouts.connectors import Connector, ConnectorError, connect
-from rollouts.models import Bundle, Destination, Revision
+from rollouts.models import Bundle, Destination, Handout, Revision
 from vault import safe
 from vault.models import SealedObject
 
@@ -153,16 +157,42 @@ REMEMBERED = 15 * 60
 _known: dict[UUID, tuple[float, dict[str, str]]] = {}
 
 
-def connected(destination: Destination, order: int = 0, secrets: Mapping[str, str] | None = None) -> Connector:
-    """The way to an environment's app. `order`: the fencing number of a rollout's holder; `secrets`: those that are
-    not sealed yet.
+def connected(destination: Destination, order: int = 0, entered: Mapping[str, str] | None = None) -> Connector:
+    """The way to an environment's app. `order`: the fencing number of a rollout's holder; `entered`: secrets
+    that are not sealed yet.
 
     Raises ConnectorError where nobody knows the place, and vault errors."""
     if not destination.is_known:
         raise ConnectorError(f"This server's settings no longer know “{destination.place}”; ask who runs the server.")
-    given = {"door": settings.DOORS["connectors"], "memory": Memory(destination.pk)}
-    opened = secrets_of(destination) if secrets is None else secrets
+    given = {
+        "door": settings.DOORS["connectors"],
+        "memory": Memory(destination.pk),
+        "hand_out": partial(hand_out, destination.environment_id),
+    }
+    opened = secrets_of(destination) if entered is None else entered
     return connect(destination.connector, {**destination.settings, **opened, **given}, order)
+
+
+# How long an export may be fetched.
+FETCHED_WITHIN = timedelta(minutes=10)
+
+
+def hand_out(environment_id: UUID, files: contents.Bundle) -> str:
+    """The address at which these files can be fetched once. Raises ConnectorError."""
+    if not settings.ADDRESS:
+        raise ConnectorError(
+            "This server does not know its own address, which the receiver needs; set COUNTERSIGN_ADDRESS."
+        )
+    bundle = Bundle.objects.filter(environment_id=environment_id, digest=files.digest).order_by("-created_at").first()
+    if bundle is None:
+        raise ConnectorError("This export is not kept here any more; apply again.")
+    token = secrets.token_urlsafe(32)
+    Handout.objects.create(mark=mark_of(token), bundle=bundle, expires_at=timezone.now() + FETCHED_WITHIN)
+    return f"{settings.ADDRESS}/hooks/exports/{token}/"
+
+
+def mark_of(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -200,9 +230,9 @@ def secrets_of(destination: Destination) -> Mapping[str, str]:
     return found
 
 
-def seal_credentials(destination: Destination, secrets: Mapping[str, str]) -> SealedObject:
+def seal_credentials(destination: Destination, entered: Mapping[str, str]) -> SealedObject:
     """The row of what was sealed, not yet saved."""
-    return safe.put(json.dumps(dict(secrets)).encode(), environment_id=destination.environment_id, field="credentials")
+    return safe.put(json.dumps(dict(entered)).encode(), environment_id=destination.environment_id, field="credentials")
 
 
 def forget(sealed: SealedObject | None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from django.utils import timezone
+
 from certificates import actions as certificates
 from rollouts.actions.asking import (
     MovedOn,
@@ -37,6 +39,7 @@ from rollouts.actions.places import (
 )
 from rollouts.actions.testing import test_connection
 from rollouts.actions.undoing import undo_changes
+from rollouts.models import Handout
 from vault import safe
 
 __all__ = [
@@ -78,4 +81,5 @@ __all__ = [
 def tidy() -> None:
     """Removes expired drafts, and ciphertexts that no row knows: an upload that never became a version is gone."""
     certificates.tidy_drafts()
+    Handout.objects.filter(expires_at__lt=timezone.now() - timedelta(days=1)).delete()
     safe.sweep(older_than=timedelta(hours=1))

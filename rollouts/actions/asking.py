@@ -179,6 +179,8 @@ def start(*, environment: Environment, reason: str = "", by: Any) -> Rollout:
 def _without_delivery(environment: Environment, kind: Kind, reason: str, by: Any) -> Rollout:
     with transaction.atomic():
         destination = _destination(environment)
+        if kind in (Kind.STOP, Kind.START) and not destination.able.stops:
+            raise Refused(_("Its supervisor brings the app back whenever it ends; stop the supervisor instead."))
         stopped = not destination.wanted_running and destination.observed_status == "stopped"
         if kind in (Kind.STOP, Kind.RESTART) and stopped:
             raise Refused(_("The app is stopped; start it instead."))

@@ -83,7 +83,7 @@ def use_platform(
     destination.secrets = sealed
     try:
         with _said(None):
-            seen = unseal.connected(destination, secrets=known | dict(secrets)).observe()
+            seen = unseal.connected(destination, entered=known | dict(secrets)).observe()
         with transaction.atomic():
             sealed.save()
             if stays and before is not None:
@@ -152,7 +152,8 @@ def check_platform(*, environment: Environment, by: Any) -> list[Tick]:
     finally:
         CHECKS_AT_ONCE.release()
     failed = [tick.title for tick in ticks if tick.outcome == "failed"]
-    trail.record("platform.checked", by=by, subject=environment, place=destination.title, failed=failed)
+    with transaction.atomic():
+        trail.record("platform.checked", by=by, subject=environment, place=destination.title, failed=failed)
     return ticks
 
 

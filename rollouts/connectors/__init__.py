@@ -169,6 +169,7 @@ CONNECTORS: dict[str, str] = {
     "local-process": "rollouts.connectors.local_process.LocalProcess",
     "m2ee": "rollouts.connectors.m2ee.M2ee",
     "mendix-cloud": "rollouts.connectors.mendix_cloud.MendixCloud",
+    "webhook": "rollouts.connectors.webhook.Webhook",
 }
 
 

@@ -35,9 +35,10 @@ class App:
     job = ""
     began = 0.0
     stops_at = 0.0
+    fails = ""
 
     def look(self) -> None:
-        if self.job and self.status == "Stopped" and time.monotonic() - self.began > TAKES and not fails():
+        if self.job and self.status == "Stopped" and time.monotonic() - self.began > TAKES and not self.fails:
             self.status = "Running"
         if self.stops_at and time.monotonic() > self.stops_at:
             self.status, self.stops_at, self.job = "Stopped", 0.0, ""
@@ -102,15 +103,15 @@ class Api(Handler):
                 if app.job and time.monotonic() - app.began < TAKES:
                     return 500, {"errorCode": "APP_ALREADY_HAS_A_STARTING_JOB", "errorMessage": "Already starting"}
                 note("start")
-                app.job, app.began = str(uuid.uuid4()), time.monotonic()
+                app.job, app.began, app.fails = str(uuid.uuid4()), time.monotonic(), fails()
                 return 200, {"JobId": app.job}
             case "GET", start if start.startswith("/start/"):
                 if start.removeprefix("/start/") != app.job:
                     return 404, {"errorCode": "NO_SUCH_STARTJOB", "errorMessage": "No such job"}
                 if time.monotonic() - app.began < TAKES:
                     return 200, {"Status": "Starting"}
-                if code := fails():
-                    return 500, {"errorCode": code, "errorMessage": "It failed"}
+                if app.fails:
+                    return 500, {"errorCode": app.fails, "errorMessage": "It failed"}
                 return 200, {"Status": "Started"}
         return 404, {"errorCode": "ENVIRONMENT_NOT_FOUND", "errorMessage": "No such environment"}
 

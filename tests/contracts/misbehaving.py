@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -27,9 +28,10 @@ class Handler(BaseHTTPRequestHandler):
             case "drip":
                 self.send_response(200)
                 self.end_headers()
-                for _ in range(100):
-                    self.wfile.write(b" ")
-                    time.sleep(0.2)
+                with contextlib.suppress(OSError):
+                    for _ in range(100):
+                        self.wfile.write(b" ")
+                        time.sleep(0.2)
             case "garbage":
                 self.send(200, b"\xff\x00<html>" * 100)
             case "refuse":

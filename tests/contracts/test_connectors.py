@@ -294,13 +294,13 @@ def test_going_back_to_the_bundle_before_restores_its_bytes(
 def test_a_wrong_secret_is_said_and_never_shown(kind: str, world: World) -> None:
     asked = [setting.name for setting in connector_class(kind).asks if setting.is_secret]
     for name in asked:
-        wrong = connected(kind, world.settings | {name: "Wr0ng-and-secret"})
+        wrong = connected(kind, world.settings | {name: "Wr0ng-and-secret-and-long"})
         sentences = [wrong.observe().note, *(tick.result for tick in wrong.ticks())]
         assert wrong.observe().status == "unreachable"
         assert [tick.outcome for tick in wrong.ticks()][-1] == "failed"
         with pytest.raises(ConnectorError) as refused:
             wrong.check()
-        assert not any("Wr0ng-and-secret" in text for text in (*sentences, str(refused.value)))
+        assert not any("Wr0ng-and-secret-and-long" in text for text in (*sentences, str(refused.value)))
 
 
 @pytest.mark.parametrize("how", ["hang", "reset", "drip", "garbage", "refuse", "redirect", "huge"])

@@ -13,11 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from certificates.content import Bundle, File
 from rollouts.connectors import Connector, connect
+from rollouts.downloads import zipped
 from rollouts.outbound import Door
 from tests import ports
 
@@ -69,6 +71,8 @@ def connected(kind: str, settings: Mapping[str, Any], order: int = 0) -> Connect
     places = {(host, port): ("127.0.0.1", at) for host, port, at in given.pop("_reach", [])}
     if memory := given.pop("_memory", ""):
         given["memory"] = FileMemory(Path(memory))
+    if folder := given.pop("_hand_out", ""):
+        given["hand_out"] = partial(handed_out, Path(folder))
     return connect(kind, {**given, "door": Door(("public", "private"), places)}, order)
 
 
@@ -270,9 +274,35 @@ class DeployApi(_WithAnApi):
         }
 
 
+class Receiver(_WithAnApi):
+    """Stands for the platform of webhook (receiver.py)."""
+
+    script = "receiver.py"
+    reports = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.settings = {
+            "url": f"http://receiver.test:{self.port}/orders",
+            "key": "whsec_cmVjZWl2ZXItYW5kLXBvcnRhbC1rbm93LWl0",
+            "authorities": "",
+            "_reach": [["receiver.test", self.port, self.port]],
+            "_memory": str(folder / "memory"),
+            "_hand_out": str(self.state),
+        }
+
+
+def handed_out(folder: Path, bundle: Bundle) -> str:
+    """The export as a zip in a file; an address that its reader opens."""
+    path = folder / f"{secrets.token_hex(8)}.zip"
+    path.write_bytes(zipped(bundle))
+    return path.as_uri()
+
+
 WORLDS: dict[str, Callable[[Path], World]] = {
     "directory": Service,
     "local-process": ThisServer,
     "m2ee": Runtime,
     "mendix-cloud": DeployApi,
+    "webhook": Receiver,
 }

@@ -38,9 +38,8 @@ def explode(carrier: Carrier) -> None:
         raise KeyError(carrier, password, sys.argv) from error
 
 
-def fail_a_move(rollout_id: str) -> bool:
+def fail_a_move(rollout_id: str) -> None:
     explode(Carrier(os.environ["A_SECRET"]))
-    return False
 
 
 @login_not_required
