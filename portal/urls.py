@@ -8,7 +8,7 @@ from django.urls import include, path
 from certificates.views import authorities, network
 from portal import audit_log, auth, views
 from portal.health import page as health
-from rollouts.views import hooks, importing, searching
+from rollouts.views import hooks, importing, searching, series
 
 urlpatterns = [
     path("sign-in/", auth.sign_in, name="sign-in"),
@@ -24,6 +24,9 @@ urlpatterns = [
     path("authorities/new/", authorities.authority_new, name="authority-new"),
     path("authorities/<int:pk>/", authorities.authority_edit, name="authority-edit"),
     path("authorities/<int:pk>/remove/", authorities.authority_remove, name="authority-remove"),
+    path("apply/", series.several, name="several"),
+    path("apply/<uuid:pk>/", series.series, name="series"),
+    path("apply/<uuid:pk>/live/", series.live, name="series-live"),
     path("hooks/exports/<str:token>/", hooks.fetch, name="hook-export"),
     path("hooks/reports/<uuid:pk>/", hooks.report, name="hook-report"),
     path("search/", searching.search_page, name="search"),

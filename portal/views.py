@@ -58,6 +58,7 @@ def home(request: HttpRequest) -> HttpResponse:
     context = {
         "section": "applications",
         "applications": [(application, by_application[application.pk]) for application in applications],
+        "several": sum(1 for row in all_rows if row.standing.count and row.standing.destination) > 1,
         "needs": needed[:NEEDS_SHOWN],
         "more_needs": needed[NEEDS_SHOWN:],
         "sandbox": f"http://127.0.0.1:{settings.SANDBOX_PORT}/" if settings.SANDBOX and not applications else "",

@@ -73,6 +73,24 @@ class ApplyForm(ReasonForm):
         return values
 
 
+class SeveralForm(ReasonForm):
+    """Which environments, each with the digest of what was shown for it."""
+
+    environments = forms.MultipleChoiceField(
+        label=_("Environments"),
+        widget=forms.CheckboxSelectMultiple(attrs={"class": "choices"}),
+        error_messages={"required": _("Choose at least two environments; apply a single one on its own page.")},
+    )
+    stop_at_failure = forms.BooleanField(
+        label=_("One after the other, and none after the first that fails"), required=False, initial=True
+    )
+
+    def __init__(self, choices: list[tuple[str, str]], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["environments"].choices = choices  # type: ignore[attr-defined]
+        self.order_fields(["environments", "reason", "ticket", "stop_at_failure"])
+
+
 class UndoForm(forms.Form):
     shown = forms.CharField(max_length=64, required=False, widget=forms.HiddenInput)
 

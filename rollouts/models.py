@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -163,6 +164,27 @@ class Handout(models.Model):
         return f"handout of {self.bundle}"
 
 
+class Series(models.Model):
+    """Applies to several environments that were asked for in one go, one outcome each."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    reason = models.CharField(max_length=500)
+    ticket = models.CharField(max_length=100, blank=True)
+    # One after the other, and none after the first that is not verified; all at once otherwise.
+    stops_at_failure = models.BooleanField()
+    created_at = models.DateTimeField(default=timezone.now)
+    created_by = models.CharField(max_length=200)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"series of {self.created_at:%Y-%m-%d %H:%M}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("series", args=[self.pk])
+
+
 class Rollout(models.Model):
     """One attempt to make a revision run, or to stop, start or restart what runs."""
 
@@ -177,6 +199,8 @@ class Rollout(models.Model):
     previous_bundle = models.ForeignKey(Bundle, on_delete=models.PROTECT, null=True, related_name="+")
     # Whether the app is to run at the end; an apply to a stopped app delivers without starting it unless asked.
     start_after = models.BooleanField(default=True)
+    series = models.ForeignKey(Series, on_delete=models.PROTECT, null=True, related_name="rollouts")
+    position = models.PositiveIntegerField(default=0, db_default=0)
     reason = models.CharField(max_length=500, blank=True)
     ticket = models.CharField(max_length=100, blank=True)
     # What a connection test that is refused does to it: block, warn, or skip the tests.

@@ -84,6 +84,8 @@ def stages(rollout: Rollout, steps: Iterable[Step]) -> list[Stage]:
         by_state.setdefault(_stage(step), []).append(step)
     by_hand = rollout.environment.destination.able.hands_over
     order = tuple(name for name in STAGES[rollout.kind] if name != "handing_over" or by_hand)
+    if rollout.state == "waiting":
+        order = ("waiting", *order)
     failed = next((_stage(s) for s in reversed(steps) if s.outcome == "failed" and _stage(s) in order), "")
     forward = rollout.state in order
     # Beyond this stage nothing was tried: where it stands now, or where it failed.

@@ -224,7 +224,9 @@ def standings(environments: Iterable[Environment]) -> dict[UUID, Standing]:
         .defer("running__content")
     }
     newest = (
-        Rollout.objects.filter(environment=OuterRef("environment")).exclude(state="cancelled").order_by("-created_at")
+        Rollout.objects.filter(environment=OuterRef("environment"))
+        .exclude(state__in=("cancelled", "waiting"))
+        .order_by("-created_at")
     )
     last = {
         r.environment_id: r

@@ -30,6 +30,8 @@ def advance(rollout_id: str) -> None:
     again_in = moves.advance(rollout_id)
     if again_in is not None:
         actions.nudge(UUID(rollout_id), again_in)
+    else:
+        actions.begin_what_waits()
 
 
 @shared_task(name="rollouts.sweep")
@@ -45,6 +47,7 @@ def sweep() -> None:
     for rollout in forgotten.filter(Q(nudged_at=None) | Q(nudged_at__lt=now - NUDGE_AGAIN)):
         Rollout.objects.filter(pk=rollout.pk).update(nudged_at=now)
         actions.nudge(rollout.pk)
+    actions.begin_what_waits()
     busy = Rollout.objects.filter(state__in=ACTIVE).values("environment")
     due = Destination.objects.filter(Q(observed_at=None) | Q(observed_at__lt=now - OBSERVE_EVERY))
     due = due.filter(environment__archived_at=None)

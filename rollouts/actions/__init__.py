@@ -12,6 +12,7 @@ from rollouts.actions.asking import (
     active_rollout,
     apply,
     archive,
+    begin_what_waits,
     cancel,
     checked_reason,
     confirm_handover,
@@ -37,6 +38,7 @@ from rollouts.actions.places import (
     use_place,
     use_platform,
 )
+from rollouts.actions.series import apply_to_several, cancel_rest
 from rollouts.actions.testing import test_connection
 from rollouts.actions.undoing import undo_changes
 from rollouts.models import Handout
@@ -46,9 +48,12 @@ __all__ = [
     "MovedOn",
     "active_rollout",
     "apply",
+    "apply_to_several",
     "archive",
+    "begin_what_waits",
     "bring_in",
     "cancel",
+    "cancel_rest",
     "check_platform",
     "checked_reason",
     "confirm_handover",

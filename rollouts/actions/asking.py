@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max, Q
+from django.db.models import F, Max, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -24,7 +24,7 @@ from rollouts import exporters
 from rollouts.actions.nudging import nudge
 from rollouts.changes import Change, changes, nothing
 from rollouts.connectors import Observation
-from rollouts.models import Destination, Revision, RevisionEntry, Rollout, Step
+from rollouts.models import Destination, Revision, RevisionEntry, Rollout, Series, Step
 from rollouts.states import ACTIVE, CANCELLABLE, FINAL, Kind
 
 # For how long after a rollout's end one of its calls may still come late.
@@ -54,13 +54,15 @@ def apply(
     start: bool | None = None,
     insist: bool = False,
     despite_tests: bool = False,
+    series: Series | None = None,
+    position: int = 0,
     by: Any,
 ) -> Rollout:
     """Freezes the wanted content as a revision and asks for it to be made to run.
 
     `shown` is the digest of the content that the person saw; when the content moved on, nothing happens. `start` asks
     for a stopped app to be started. `insist` applies content that failed before. `despite_tests` goes on where a
-    connection test is refused.
+    connection test is refused. While something else is under way, it waits; a newer one takes its place.
     """
     reason, ticket = checked_reason(reason), checked_ticket(ticket, environment.ticket_pattern)
     with transaction.atomic():
@@ -88,6 +90,8 @@ def apply(
             revision=revision,
             start_after=destination.wanted_running if start is None else start,
             despite_tests=despite_tests,
+            series=series,
+            position=position,
             reason=reason,
             ticket=ticket,
             by=by,
@@ -231,34 +235,114 @@ def _request(
     reason: str,
     ticket: str,
     despite_tests: bool = False,
+    series: Series | None = None,
+    position: int = 0,
     by: Any,
 ) -> Rollout:
     tests = destination.environment.connection_tests
     delivers = kind in (Kind.APPLY, Kind.ROLL_BACK)
-    busy = Refused(_("Something is already being applied, stopped or started here; wait for it to end."))
+    waits = series is not None and series.stops_at_failure and position > 0
+    here = Rollout.objects.filter(environment=destination.environment_id)
     # Looked for beforehand: while a worker is ending one, the constraint would wait for that worker, and it for us.
-    if Rollout.objects.filter(environment=destination.environment_id, state__in=ACTIVE).exists():
-        raise busy
+    if active := here.filter(state__in=ACTIVE).first():
+        if kind != Kind.APPLY or (revision is not None and active.revision_id and _same(active, revision)):
+            raise _busy()
+        waits = True
+    if delivers:
+        _supersede(here.filter(state="waiting"))
     try:
         with transaction.atomic():
             rollout = Rollout.objects.create(
                 environment_id=destination.environment_id,
                 kind=kind,
+                state="waiting" if waits else "requested",
                 revision=revision,
                 bundle=None if delivers else destination.bundle,
                 previous=destination.running,
                 previous_bundle=destination.bundle,
                 start_after=start_after,
                 connection_tests="warn" if tests == "block" and despite_tests else tests,
+                series=series,
+                position=position,
                 reason=reason,
                 ticket=ticket,
                 requested_by=str(by),
             )
     except IntegrityError:
         # one_active_rollout_per_environment
-        raise busy from None
-    transaction.on_commit(partial(nudge, rollout.pk))
+        raise _busy() from None
+    if not waits:
+        transaction.on_commit(partial(nudge, rollout.pk))
     return rollout
+
+
+def _busy() -> Refused:
+    return Refused(_("Something is already being applied, stopped or started here; wait for it to end."))
+
+
+def _same(active: Rollout, revision: Revision) -> bool:
+    """A second click, and nothing new."""
+    return active.revision is not None and active.revision.digest == revision.digest
+
+
+def _supersede(waiting: QuerySet[Rollout]) -> None:
+    """Waiting ones are never merged: what is asked for last is what is applied."""
+    now = timezone.now()
+    waiting.update(
+        state="cancelled",
+        state_since=now,
+        finished_at=now,
+        sentence="A newer one took its place before it began; nothing was changed by this one.",
+    )
+
+
+# --- Waiting ones -----------------------------------------------------------------------------------------------------
+
+
+def begin_what_waits() -> None:
+    """Asks for what waited and may begin: nothing else is under way there, and, in a series that stops at the first
+    failure, those before it are verified. Cancels what comes after a failure."""
+    for rollout in Rollout.objects.filter(state="waiting").select_related("series").order_by("created_at", "position"):
+        if rollout.overdue:
+            _end_waiting(rollout, "It waited for a week; nothing was changed.")
+            continue
+        if rollout.series is not None and rollout.series.stops_at_failure:
+            before = list(rollout.series.rollouts.filter(position__lt=rollout.position))
+            if any(one.is_final and one.state != "verified" for one in before):
+                # Not by name: who sees this environment need not be allowed to see that one.
+                _end_waiting(rollout, "Not begun, because one that came before it in its series was not verified.")
+                continue
+            if not all(one.is_final for one in before):
+                continue
+        _begin_waiting(rollout)
+
+
+def _end_waiting(rollout: Rollout, sentence: str) -> None:
+    now = timezone.now()
+    with transaction.atomic():
+        ended = Rollout.objects.filter(pk=rollout.pk, state="waiting").update(
+            state="cancelled", state_since=now, finished_at=now, sentence=sentence
+        )
+        if ended:
+            trail.record("rollout.cancelled", by=PORTAL, subject=rollout, sentence=sentence)
+
+
+def _begin_waiting(rollout: Rollout) -> None:
+    destination = Destination.objects.filter(pk=rollout.environment_id).first()
+    if destination is None or Rollout.objects.filter(environment=rollout.environment_id, state__in=ACTIVE).exists():
+        return
+    try:
+        with transaction.atomic():
+            begun = Rollout.objects.filter(pk=rollout.pk, state="waiting").update(
+                state="requested",
+                state_since=timezone.now(),
+                previous=destination.running_id,
+                previous_bundle=destination.bundle_id,
+            )
+            if begun:
+                transaction.on_commit(partial(nudge, rollout.pk))
+    except IntegrityError:
+        return  # somebody else has just begun something there; the next sweep looks again
 
 
 def why_not_cancelled(rollout: Rollout) -> str:

@@ -62,8 +62,8 @@ def apply(request: HttpRequest, app: str, env: str) -> HttpResponse:
             stand = standing(environment)
         else:
             return _follow(request, made)
-    elif stand.active is not None:
-        return _follow(request, stand.active, _("Something is already being applied, stopped or started here."))
+    elif stand.active is not None and stand.active.revision and stand.active.revision.digest == stand.comparison.digest:
+        return _follow(request, stand.active, _("This is already being applied."))
     context = {
         "environment": environment,
         "standing": stand,
