@@ -37,12 +37,13 @@ def sandbox_places(tls_port: int) -> Places:
     return {(host, port): ("127.0.0.1", tls_port) for host in hosts for port in (443, tls_port)}
 
 
-def admin_places(known: Mapping[str, Mapping[str, object]]) -> Places:
-    """The admin ports on this machine that COUNTERSIGN_PLACES names: who may write that file decides what runs."""
+def own_places(known: Mapping[str, Mapping[str, object]], name: str) -> Places:
+    """The ports on this machine that the server's settings name for its apps, under this name: who may write those
+    decides what runs."""
     found = {}
     for place in known.values():
         with contextlib.suppress(ValueError):
-            _tls, host, port, _path = read_address(str(place.get("admin", "")))
+            _tls, host, port, _path = read_address(str(place.get(name, "")))
             if host in ("127.0.0.1", "localhost", "::1"):
                 found[host, port] = (host.replace("localhost", "127.0.0.1"), port)
     return found

@@ -46,6 +46,7 @@ ACTIONS: dict[str, tuple[Words, Words]] = {
     "environment.brought-back": (_("Environment brought back"), _("brought {subject} back")),
     "environment.changed": (_("Environment changed"), _("changed the settings of {subject}")),
     "environment.created": (_("Environment created"), _("created the environment {subject}")),
+    "health-check.changed": (_("Health check changed"), _("changed the health check of {subject}")),
     "series.requested": (_("Several applies requested"), _("asked for {environments} applies in one go")),
     "series.cancelled": (_("Rest of a series cancelled"), _("cancelled the rest of {subject}")),
     "export.fetched": (_("Export fetched"), _("handed the export of {subject} to the receiver of its webhook")),

@@ -223,11 +223,18 @@ DOORS = {
         places=doors.sandbox_places(SANDBOX_TLS_PORT) if SANDBOX else {},
         proxy=doors.proxy(env.text("COUNTERSIGN_EGRESS_PROXY")),
     ),
+    # The page of an app that has to answer after a restart.
+    "health": doors.door(
+        "COUNTERSIGN_HEALTH_MAY_REACH",
+        env.words("COUNTERSIGN_HEALTH_MAY_REACH", "public,private"),
+        places=doors.own_places(LOCAL_PROCESSES, "address"),
+        proxy=None,
+    ),
     # Platforms. Of this machine's own addresses only those that stand in COUNTERSIGN_PLACES.
     "connectors": doors.door(
         "COUNTERSIGN_CONNECTORS_MAY_REACH",
         env.words("COUNTERSIGN_CONNECTORS_MAY_REACH", "public,private"),
-        places=doors.admin_places(LOCAL_PROCESSES),
+        places=doors.own_places(LOCAL_PROCESSES, "admin"),
         proxy=doors.proxy(env.text("COUNTERSIGN_EGRESS_PROXY")),
     ),
 }

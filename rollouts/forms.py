@@ -204,6 +204,26 @@ class EnvironmentSettingsForm(EnvironmentForm, SharedForm):
         return {name: value for name, value in self.cleaned_data.items() if name != "accepted"}
 
 
+class HealthForm(forms.Form):
+    """What has to answer after each restart."""
+
+    url = forms.CharField(
+        label=_("Address"),
+        max_length=400,
+        required=False,
+        help_text=_("Like https://billing.example.com/health. Left empty, nothing is asked."),
+    )
+    status = forms.IntegerField(label=_("Status that it answers"), min_value=100, max_value=599, initial=200)
+    text = forms.CharField(label=_("Text in the answer"), max_length=200, required=False)
+    seconds = forms.IntegerField(
+        label=_("Seconds that it may take"),
+        min_value=5,
+        max_value=600,
+        initial=60,
+        help_text=_("After that, what ran before returns by itself."),
+    )
+
+
 class PlaceForm(forms.Form):
     place = forms.ChoiceField(
         label=_("Place"),

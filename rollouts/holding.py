@@ -162,7 +162,12 @@ def _end(rollout: Rollout) -> None:
             "wanted_running": rollout.start_after,
         }
         if rollout.kind in (Kind.APPLY, Kind.ROLL_BACK):
-            values |= {"running": rollout.revision, "bundle": rollout.bundle}
+            values |= {
+                "running": rollout.revision,
+                "bundle": rollout.bundle,
+                "observed_files": "",
+                "files_read_at": None,
+            }
         if rollout.kind == Kind.STOP:
             # What was proved about the configuration stays true; only the app does not run.
             del values["proof"], values["proved_at"]

@@ -113,6 +113,17 @@ class Destination(models.Model):
     observed_digest = models.CharField(max_length=64, blank=True)
     observed_note = models.TextField(blank=True)
     running_since = models.DateTimeField(null=True)
+    # The digest of the delivered files as they were last read back by the way, where the app reports none; "" before.
+    observed_files = models.CharField(max_length=64, blank=True, default="", db_default="")
+    files_read_at = models.DateTimeField(null=True)
+    # A page of the app that has to answer after a restart: address, status, a text in it, and the seconds it may take.
+    health_url = models.CharField(max_length=400, blank=True, default="", db_default="")
+    health_status = models.PositiveIntegerField(default=200, db_default=200)
+    health_text = models.CharField(max_length=200, blank=True, default="", db_default="")
+    health_seconds = models.PositiveIntegerField(default=60, db_default=60)
+    # Since when the app, which ought to run, is not seen to; and since when it runs with something else.
+    away_since = models.DateTimeField(null=True)
+    drifted_since = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"{self.environment} on {self.place}"
@@ -142,6 +153,18 @@ class Destination(models.Model):
     @property
     def address(self) -> str:
         return str(self.settings.get("address", ""))
+
+    @property
+    def has_drifted(self) -> bool:
+        """Whether the running app reports, or would read at its next start, something else than what was proved."""
+        if self.bundle is None or self.observed_status != "running":
+            return False
+        seen = self.observed_digest or self.observed_files
+        return bool(seen) and seen != self.bundle.digest
+
+    @property
+    def is_away(self) -> bool:
+        return self.wanted_running and self.observed_status in ("unreachable", "stopped")
 
     @property
     def able(self) -> Abilities:
@@ -255,7 +278,13 @@ class Rollout(models.Model):
     @property
     def overdue(self) -> bool:
         state = states.STATES[self.state]
-        return not state.final and timezone.now() - self.state_since > timedelta(seconds=state.timeout)
+        return not state.final and timezone.now() - self.state_since > timedelta(seconds=self.time_allowed)
+
+    @property
+    def time_allowed(self) -> int:
+        """Seconds for the current state: while verifying, those of the app's health check come on top."""
+        here = getattr(self.environment, "destination", None) if self.state == "verifying" else None
+        return states.STATES[self.state].timeout + (here.health_seconds if here is not None and here.health_url else 0)
 
     @property
     def downtime(self) -> timedelta | None:

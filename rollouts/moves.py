@@ -23,7 +23,7 @@ from django.utils import timezone
 from audit.actors import PORTAL
 from certificates import pkcs12
 from certificates.content import Bundle as Files
-from rollouts import connections, exporters, unseal
+from rollouts import connections, exporters, health, unseal
 from rollouts.connectors import Connector, ConnectorError, NotYet, Observation, OutOfOrder
 from rollouts.holding import (
     CannotGoOn,
@@ -338,6 +338,8 @@ def verify(rollout: Rollout) -> None:
             raise CannotGoOn(why_not_verified(seen, _expected(rollout)))
         rollout.again_in = look_again_in(rollout)
         return
+    if not _is_healthy(rollout):
+        return
     if rollout.kind in (Kind.APPLY, Kind.ROLL_BACK) and rollout.connection_tests != "skip":
         _try_connections_again(rollout)
     running = f"revision {rollout.revision.number}" if rollout.revision else "what was there before"
@@ -349,6 +351,26 @@ def verify(rollout: Rollout) -> None:
         running_at=rollout.running_at or timezone.now(),
         sentence=f"The app runs with {running}.",
     )
+
+
+def _is_healthy(rollout: Rollout) -> bool:
+    """Whether the app's own page answers as it should, where there is one to ask. False while it may still come; raises
+    CannotGoOn when its time is over."""
+    destination = rollout.environment.destination
+    if not destination.health_url or rollout.kind == Kind.STOP:
+        return True
+    if rollout.running_at is None:
+        hold(rollout, running_at=timezone.now())
+    found = health.ask(destination, seconds=5.0)
+    if found.is_well:
+        say(rollout, f"Health check: {found.sentence}")
+        return True
+    began = rollout.running_at or timezone.now()
+    if (timezone.now() - began).total_seconds() > destination.health_seconds:
+        say(rollout, f"Health check: {found.sentence}", "failed")
+        raise CannotGoOn(f"The app came up, but not well within {destination.health_seconds} seconds. {found.sentence}")
+    rollout.again_in = look_again_in(rollout)
+    return False
 
 
 def go_back(rollout: Rollout) -> None:
@@ -509,6 +531,9 @@ def _reads_anew(rollout: Rollout) -> bool:
 
 
 def _rolled_back(rollout: Rollout, sentence: str) -> None:
+    if rollout.environment.destination.health_url and rollout.start_after:
+        found = health.ask(rollout.environment.destination, seconds=5.0)
+        say(rollout, f"Health check: {found.sentence}", "ok" if found.is_well else "warn")
     if rollout.environment.destination.able.hands_over and rollout.kind in (Kind.APPLY, Kind.ROLL_BACK):
         # It was seen to run, or not to have been touched; the files are not ours to take back.
         say(rollout, "The app is as it was before, but for what was uploaded by hand", "failed")

@@ -137,14 +137,7 @@ class Standing:
     @property
     def changed_outside(self) -> bool:
         """The running app reports another configuration than the one that was proved to run."""
-        d = self.destination
-        return bool(
-            d
-            and d.bundle
-            and d.observed_status == "running"
-            and d.observed_digest
-            and d.observed_digest != d.bundle.digest
-        )
+        return self.destination is not None and self.destination.has_drifted
 
     @property
     def configuration(self) -> Chip:
@@ -153,7 +146,7 @@ class Standing:
             return Chip(WORDS_OF_KIND[self.active.kind](), "info", "progress")
         if d is None:
             return Chip(_("Export only"), "plain", "circle")
-        if d.wanted_running and d.observed_status in ("unreachable", "stopped"):
+        if d.is_away:
             return Chip(_("Can’t reach app"), "bad", "alert")
         if self.changed_outside:
             return Chip(_("Changed outside Countersign"), "bad", "alert")

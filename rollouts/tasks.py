@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 # A nudge that nobody acted on is repeated after this time.
 NUDGE_AGAIN = timedelta(seconds=5)
 OBSERVE_EVERY = timedelta(seconds=15)
+READ_FILES_EVERY = timedelta(minutes=5)
 
 
 @shared_task(name="rollouts.advance")
@@ -50,20 +51,32 @@ def sweep() -> None:
     actions.begin_what_waits()
     busy = Rollout.objects.filter(state__in=ACTIVE).values("environment")
     due = Destination.objects.filter(Q(observed_at=None) | Q(observed_at__lt=now - OBSERVE_EVERY))
-    due = due.filter(environment__archived_at=None)
+    due = due.filter(environment__archived_at=None).select_related("bundle", "secrets")
     for destination in due.exclude(environment__in=busy).order_by(F("observed_at").asc(nulls_first=True))[:20]:
+        files = None
         try:
-            seen = unseal.connected(destination).observe()
+            app = unseal.connected(destination)
+            seen = app.observe()
+            if _are_to_be_read(destination, seen):
+                files = app.delivered_digest()
         except ConnectorError as error:
             seen = Observation("unreachable", destination.observed_incarnation, None, str(error))
         except Exception:
             # One app that cannot be looked at must not keep the others from being looked after.
             log.exception("%s could not be observed", destination)
             seen = Observation("unreachable", destination.observed_incarnation, None, "The portal's log says why.")
-        watching.note_observation(destination, seen)
+        watching.note_observation(destination, seen, files)
         with contextlib.suppress(Refused):  # somebody has just asked for something else
             actions.make_good(destination, seen)
     pulses.pulse(pulses.SWEEP)
+
+
+def _are_to_be_read(destination: Destination, seen: Observation) -> bool:
+    """Whether what lies there is worth a look by the way: of an app that does not report what it loaded, it is all that
+    tells of a change by others."""
+    if seen.digest is not None or seen.status != "running" or destination.bundle is None or destination.able.hands_over:
+        return False
+    return destination.files_read_at is None or timezone.now() - destination.files_read_at > READ_FILES_EVERY
 
 
 @shared_task(name="rollouts.tidy")

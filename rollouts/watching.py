@@ -99,8 +99,9 @@ def note(rollout: Rollout, seen: Observation) -> None:
     note_observation(rollout.environment.destination, seen)
 
 
-def note_observation(destination: Destination, seen: Observation) -> None:
-    """Keeps what was seen, for the pages; `running_since` changes with the incarnation."""
+def note_observation(destination: Destination, seen: Observation, files: str | None = None) -> None:
+    """Keeps what was seen, for the pages; `running_since` changes with the incarnation. `files` is the digest of what
+    lies there, where it was read."""
     now = timezone.now()
     values: dict[str, Any] = {
         "observed_at": now,
@@ -111,6 +112,12 @@ def note_observation(destination: Destination, seen: Observation) -> None:
     }
     if seen.incarnation != destination.observed_incarnation:
         values["running_since"] = now if seen.incarnation else None
-    Destination.objects.filter(pk=destination.pk).update(**values)
+    if files is not None:
+        values |= {"observed_files": files, "files_read_at": now}
     for name, value in values.items():
         setattr(destination, name, value)
+    destination.away_since = (destination.away_since or now) if destination.is_away else None
+    destination.drifted_since = (destination.drifted_since or now) if destination.has_drifted else None
+    Destination.objects.filter(pk=destination.pk).update(
+        **values, away_since=destination.away_since, drifted_since=destination.drifted_since
+    )

@@ -17,7 +17,7 @@ from audit import trail
 from environments import actions as environments
 from environments.models import Environment, Person
 from environments.refusals import Refused
-from rollouts import exporters, unseal, watching
+from rollouts import exporters, health, unseal, watching
 from rollouts.actions.asking import active_rollout
 from rollouts.connectors import CONNECTORS, LISTED, ConnectorError, Observation, Tick, connect, connector_class
 from rollouts.models import Destination
@@ -130,6 +130,23 @@ def set_credentials(*, environment: Environment, secrets: Mapping[str, str], by:
     unseal.forget(old)
     destination.secrets = sealed
     return destination
+
+
+def set_health_check(*, environment: Environment, url: str, status: int, text: str, seconds: int, by: Any) -> None:
+    """What has to answer after each restart; an empty address for nothing."""
+    url = url.strip()
+    if url:
+        try:
+            health.check_address(url)
+        except ValueError as error:
+            raise Refused(str(error), field="url") from None
+    with transaction.atomic():
+        changed = Destination.objects.filter(environment=environment).update(
+            health_url=url, health_status=status, health_text=text, health_seconds=seconds
+        )
+        if not changed:
+            raise Refused(_("Say first where this environment runs, under Settings."))
+        trail.record("health-check.changed", by=by, subject=environment, url=url, status=status, seconds=seconds)
 
 
 # In one web process; each takes a thread of its own until it ends.

@@ -21,7 +21,7 @@ from environments.models import Environment
 from environments.refusals import Refused
 from rollouts import actions
 from rollouts.connectors import connector_class
-from rollouts.forms import EnvironmentSettingsForm, PlaceForm
+from rollouts.forms import EnvironmentSettingsForm, HealthForm, PlaceForm
 from rollouts.models import Destination
 from rollouts.standing import standing
 
@@ -37,7 +37,10 @@ def environment_settings(request: HttpRequest, app: str, env: str) -> HttpRespon
     placing = posted is not None and posted.get("form") == "place"
     form = EnvironmentSettingsForm(environment, None if placing else posted, placed=stand.destination is not None)
     place = PlaceForm(free_places(environment), posted if placing else None, initial=_current(stand.destination))
-    sent = place if placing else form
+    asks_health = posted is not None and posted.get("form") == "health"
+    health = HealthForm(posted if asks_health else None, initial=_health(stand.destination))
+    form = EnvironmentSettingsForm(environment, None, placed=stand.destination is not None) if asks_health else form
+    sent = place if placing else health if asks_health else form
     untold = _untold(environment, form)
     if sent.is_bound and sent.is_valid() and not untold:
         try:
@@ -52,6 +55,7 @@ def environment_settings(request: HttpRequest, app: str, env: str) -> HttpRespon
         "standing": stand,
         "form": form,
         "place_form": place,
+        "health_form": health,
         "untold": untold,
         "runtime": dialect_of(environment.runtime),
         "proves": _(stand.destination.able.proves) if stand.destination else "",
@@ -91,7 +95,18 @@ def _untold(environment: Environment, form: EnvironmentSettingsForm) -> Untold |
     return Untold(dialect.title, found, len(pins), authorities) if found or authorities else None
 
 
-def _save(environment: Environment, form: EnvironmentSettingsForm | PlaceForm, request: HttpRequest) -> None:
+def _health(destination: Destination | None) -> dict[str, object]:
+    names = ("url", "status", "text", "seconds")
+    return {name: getattr(destination, f"health_{name}") for name in names} if destination else {}
+
+
+def _save(
+    environment: Environment, form: EnvironmentSettingsForm | PlaceForm | HealthForm, request: HttpRequest
+) -> None:
+    if isinstance(form, HealthForm):
+        actions.set_health_check(environment=environment, by=request.user, **form.cleaned_data)
+        messages.success(request, _("Health check saved."))
+        return
     if isinstance(form, PlaceForm):
         destination = actions.use_place(environment=environment, by=request.user, **form.cleaned_data)
         messages.success(request, _("Runs on %(place)s.") % {"place": destination.title})
