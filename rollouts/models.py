@@ -276,6 +276,12 @@ class Rollout(models.Model):
         return states.STATES[self.state].final
 
     @property
+    def able(self) -> Abilities:
+        """What the platform can do; nothing in particular where the environment has left it since."""
+        here = getattr(self.environment, "destination", None)
+        return here.able if here is not None else Abilities("")
+
+    @property
     def overdue(self) -> bool:
         state = states.STATES[self.state]
         return not state.final and timezone.now() - self.state_since > timedelta(seconds=self.time_allowed)

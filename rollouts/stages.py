@@ -82,7 +82,7 @@ def stages(rollout: Rollout, steps: Iterable[Step]) -> list[Stage]:
     by_state: dict[str, list[Step]] = {}
     for step in steps:
         by_state.setdefault(_stage(step), []).append(step)
-    by_hand = rollout.environment.destination.able.hands_over
+    by_hand = rollout.able.hands_over
     order = tuple(name for name in STAGES[rollout.kind] if name != "handing_over" or by_hand)
     if rollout.state == "waiting":
         order = ("waiting", *order)
@@ -206,7 +206,7 @@ def if_it_fails(rollout: Rollout) -> str:
     """What happens by itself if this fails, while it can still fail."""
     if rollout.is_final or rollout.state == "rolling_back" or rollout.kind not in ("apply", "roll-back"):
         return ""
-    if rollout.environment.destination.able.hands_over:
+    if rollout.able.hands_over:
         return _("If this fails, somebody has to put back by hand what ran before.")
     if rollout.previous:
         return _("If this fails, revision %(n)d returns by itself.") % {"n": rollout.previous.number}

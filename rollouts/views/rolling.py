@@ -111,6 +111,8 @@ def _rollout(environment: Environment, pk: UUID) -> Rollout:
     rollout: Rollout = get_object_or_404(found, pk=pk)
     rollout.destination = getattr(rollout.environment, "destination", None)  # type: ignore[attr-defined]
     rollout.environment = environment
+    if rollout.destination is not None:  # type: ignore[attr-defined]
+        environment.destination = rollout.destination  # type: ignore[attr-defined]
     return rollout
 
 

@@ -39,7 +39,7 @@ def test_the_server_knows_the_places_of_its_file(tmp_path: Path) -> None:
         ({"billing": []}, "must be an object"),
         ({"billing": {"argv": ["x"]}}, "has no status_url"),
         ({"billing": GOOD | {"comand": "x"}}, "has comand, which means nothing"),
-        ({"billing": GOOD | {"connector": "abacus"}}, "known are directory and local-process"),
+        ({"billing": GOOD | {"connector": "abacus"}}, "known are directory, local-process, m2ee"),
         ({"billing": GOOD | {"connector": "directory"}}, "has argv, which means nothing"),
         ({"billing": {"connector": "directory", "start": ["x"], "stop": ["x"]}}, "has no status"),
         ({"billing": GOOD | {"exporter": "abacus"}}, "has an exporter that is not here"),

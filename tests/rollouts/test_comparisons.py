@@ -26,7 +26,7 @@ from certificates.models import ClientCertificate, Comparison, Draft, Pin, Seria
 from environments import actions as environments
 from environments.models import Environment, Person
 from rollouts import actions, comparisons
-from rollouts.models import Destination, Revision
+from rollouts.models import Destination, Revision, Rollout
 from rollouts.standing import standing
 from tests import crowd, pki
 from tests.conftest import PASSWORD
@@ -111,6 +111,12 @@ class World:
     def plan(self) -> Plan:
         listed = Listed("Imported", "a.pfx", self.file("Imported"), "secret")
         return Plan("list", (listed,), (Wish("host", "imported.example.com", 0),))
+
+    def handed_over(self) -> Rollout:
+        """As one that waits for an upload by hand."""
+        rollout = Rollout.objects.filter(environment=self.environment).latest("created_at")
+        Rollout.objects.filter(pk=rollout.pk).update(state="handing_over", finished_at=None)
+        return Rollout.objects.get(pk=rollout.pk)
 
     @property
     def digest(self) -> str:
@@ -227,6 +233,20 @@ DONE: dict[str, Callable[[World], Any]] = {
         environment=w.environment, exporter="mendix-settings", base_folder="/s", reason="r", password=PASSWORD, by=w.by
     ),
     "rollouts.freeze": freeze,
+    "rollouts.check_platform": lambda w: actions.check_platform(environment=w.environment, by=w.by),
+    "rollouts.confirm_handover": lambda w: actions.confirm_handover(rollout=w.handed_over(), by=w.by),
+    "rollouts.hand_out": lambda w: actions.hand_out(rollout=w.handed_over(), password=PASSWORD, by=w.by),
+    "rollouts.set_credentials": lambda w: actions.set_credentials(environment=w.environment, secrets={}, by=w.by),
+    "rollouts.set_health_check": lambda w: actions.set_health_check(
+        environment=w.environment, url="http://app.example.com/", status=200, text="", seconds=5, by=w.by
+    ),
+    "rollouts.use_platform": lambda w: (
+        Destination.objects.filter(environment=w.environment).delete(), shown(w.environment),
+        actions.use_platform(
+            environment=w.environment, connector="webhook", exporter="pem-bundle", base_folder="/srv/app",
+            options={"url": "https://10.0.0.1/"}, secrets={"key": "a key that is long enough"}, by=w.by,
+        ),
+    ),
     "rollouts.import_now": lambda w: actions.import_now(environment=w.environment, plan=w.plan(), by=w.by),
     "rollouts.restart": lambda w: w.run(actions.restart(environment=w.environment, by=w.by)),
     "rollouts.roll_back": roll_back,
