@@ -30,7 +30,8 @@ def several(request: HttpRequest) -> HttpResponse:
     by_choice = {f"{stand.environment.pk}:{stand.comparison.digest}": stand for stand in stands}
     choices = [(key, _in_words(stand)) for key, stand in by_choice.items()]
     posted = request.POST if request.method == "POST" else None
-    form = SeveralForm(choices, posted)
+    all_of_them = list(by_choice) if "all" in request.GET else []
+    form = SeveralForm(choices, posted, initial={"environments": all_of_them})
     if form.is_bound and form.is_valid():
         values = dict(form.cleaned_data)
         asked = [(by_choice[key].environment, key.partition(":")[2]) for key in values.pop("environments")]
