@@ -83,7 +83,8 @@ def stages(rollout: Rollout, steps: Iterable[Step]) -> list[Stage]:
     for step in steps:
         by_state.setdefault(_stage(step), []).append(step)
     by_hand = rollout.able.hands_over
-    order = tuple(name for name in STAGES[rollout.kind] if name != "handing_over" or by_hand)
+    left_out = "delivering" if by_hand else "handing_over"
+    order = tuple(name for name in STAGES[rollout.kind] if name != left_out)
     if rollout.state == "waiting":
         order = ("waiting", *order)
     failed = next((_stage(s) for s in reversed(steps) if s.outcome == "failed" and _stage(s) in order), "")
