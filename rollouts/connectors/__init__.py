@@ -165,6 +165,7 @@ LISTED = ("directory", "local-process", "m2ee")
 
 # kind (stored, never changes) -> dotted path of the class
 CONNECTORS: dict[str, str] = {
+    "cloud-foundry": "rollouts.connectors.cloud_foundry.CloudFoundry",
     "directory": "rollouts.connectors.directory.Directory",
     "local-process": "rollouts.connectors.local_process.LocalProcess",
     "m2ee": "rollouts.connectors.m2ee.M2ee",

@@ -274,6 +274,33 @@ class DeployApi(_WithAnApi):
         }
 
 
+class CloudController(_WithAnApi):
+    """Stands for the platform of cloud-foundry (cloud_foundry_api.py)."""
+
+    script = "cloud_foundry_api.py"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.settings = {
+            "api": f"http://api.cf.test:{self.port}",
+            "app": "7f6c1f0e-3c1d-4a55-9a0e-3f4f7a2c9f10",
+            "username": "ops@example.com",
+            "password": "Pass-of-the-user",
+            "client_id": "cf-ops",
+            "client_secret": "Secret-of-the-client",
+            "strategy": "restart",
+            "authorities": "",
+            "_reach": [["api.cf.test", self.port, self.port], ["login.cf.test", self.port, self.port]],
+            "_memory": str(folder / "memory"),
+        }
+
+    def bundle(self, *paths: str) -> Bundle:
+        """The buildpack's variables; other files go nowhere."""
+        value = json.dumps([{"pfx": secrets.token_hex(40), "password": "x", "pin_to": []}])
+        variables = File("variables.json", json.dumps({"CLIENT_CERTIFICATES": value}).encode())
+        return Bundle((variables, *(File(path, b"another file") for path in paths)))
+
+
 class Receiver(_WithAnApi):
     """Stands for the platform of webhook (receiver.py)."""
 
@@ -300,6 +327,7 @@ def handed_out(folder: Path, bundle: Bundle) -> str:
 
 
 WORLDS: dict[str, Callable[[Path], World]] = {
+    "cloud-foundry": CloudController,
     "directory": Service,
     "local-process": ThisServer,
     "m2ee": Runtime,
