@@ -167,6 +167,7 @@ LISTED = ("directory", "local-process", "m2ee")
 CONNECTORS: dict[str, str] = {
     "cloud-foundry": "rollouts.connectors.cloud_foundry.CloudFoundry",
     "directory": "rollouts.connectors.directory.Directory",
+    "kubernetes": "rollouts.connectors.kubernetes.Kubernetes",
     "local-process": "rollouts.connectors.local_process.LocalProcess",
     "m2ee": "rollouts.connectors.m2ee.M2ee",
     "mendix-cloud": "rollouts.connectors.mendix_cloud.MendixCloud",

@@ -301,6 +301,25 @@ class CloudController(_WithAnApi):
         return Bundle((variables, *(File(path, b"another file") for path in paths)))
 
 
+class Cluster(_WithAnApi):
+    """Stands for the platform of kubernetes (kubernetes_api.py)."""
+
+    script = "kubernetes_api.py"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.settings = {
+            "api": f"http://cluster.test:{self.port}",
+            "authorities": "",
+            "token": "Token-of-the-account",
+            "namespace": "prod",
+            "name": "billing",
+            "secret_name": "billing-certificates",
+            "_reach": [["cluster.test", self.port, self.port]],
+            "_memory": str(folder / "memory"),
+        }
+
+
 class Receiver(_WithAnApi):
     """Stands for the platform of webhook (receiver.py)."""
 
@@ -329,6 +348,7 @@ def handed_out(folder: Path, bundle: Bundle) -> str:
 WORLDS: dict[str, Callable[[Path], World]] = {
     "cloud-foundry": CloudController,
     "directory": Service,
+    "kubernetes": Cluster,
     "local-process": ThisServer,
     "m2ee": Runtime,
     "mendix-cloud": DeployApi,

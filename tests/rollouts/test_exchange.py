@@ -23,7 +23,7 @@ TOLD = {
     "webhook": ("url", {"key": "a key that is long enough"}),
     "mendix-cloud": ("base", {"app": "billing", "mode": "Test", "username": "x", "api_key": "y"}),
     "cloud-foundry": ("api", {"app": "7f6c1f0e-3c1d-4a55-9a0e-3f4f7a2c9f10", "username": "x", "password": "y"}),
-    "kubernetes": ("api", {"namespace": "prod", "target": "deployment", "name": "a", "secret_name": "b", "token": "t"}),
+    "kubernetes": ("api", {"namespace": "prod", "name": "a", "secret_name": "b", "token": "t"}),
 }
 
 
