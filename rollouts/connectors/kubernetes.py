@@ -173,12 +173,18 @@ class Kubernetes:
         if _replicas(found):
             return
         kept = str((found["metadata"].get("annotations") or {}).get(REPLICAS) or "")
-        self._patch({"replicas": int(kept) if re.fullmatch(r"[1-9][0-9]{0,3}", kept) else 1, **_anew()})
+        # As it was when it was read: of several that start it at once, one does.
+        as_read = {"resourceVersion": found["metadata"].get("resourceVersion")}
+        try:
+            self._patch({"replicas": int(kept) if re.fullmatch(r"[1-9][0-9]{0,3}", kept) else 1, **_anew()}, as_read)
+        except Refused as error:
+            if error.status != 409 or not _replicas(self._found()):
+                raise
 
     def stop(self) -> None:
         found = self._found()
         if wanted := _replicas(found):
-            self._patch({"replicas": 0}, {REPLICAS: str(wanted)})
+            self._patch({"replicas": 0}, {"annotations": {REPLICAS: str(wanted)}})
         if self._pods(found):
             raise NotYet("Kubernetes is still ending the Pods.")
 
@@ -228,11 +234,8 @@ class Kubernetes:
         items = listed.get("items")
         return [pod for pod in items if isinstance(pod, dict)] if isinstance(items, list) and labels else []
 
-    def _patch(self, spec: Mapping[str, Any], annotations: Mapping[str, str] | None = None) -> None:
-        patch: dict[str, Any] = {"spec": dict(spec)}
-        if annotations:
-            patch["metadata"] = {"annotations": dict(annotations)}
-        self._asked("PATCH", self.deployment, patch, MERGE)
+    def _patch(self, spec: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> None:
+        self._asked("PATCH", self.deployment, {"spec": dict(spec), "metadata": dict(metadata or {})}, MERGE)
 
     def _secret_there(self) -> dict[str, Any] | None:
         """None where there is none. Raises ConnectorError for one that somebody else has made."""

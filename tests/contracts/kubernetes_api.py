@@ -205,6 +205,9 @@ class Api(Handler):
                 kinds = ("application/merge-patch+json", "application/strategic-merge-patch+json")
                 if self.headers.get("Content-Type") not in kinds:
                     return 415, status(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
+                known = cluster.deployment["metadata"]["resourceVersion"]
+                if (given.get("metadata") or {}).get("resourceVersion", known) != known:
+                    return 409, status(409, "Conflict", "the object has been modified")
                 cluster.patch(given)
                 return 200, cluster.deployment
             case "GET", "/api/v1/namespaces/prod/pods":
