@@ -1,6 +1,6 @@
 """Stands in for a Cloud Controller and its UAA, with one app of two instances.
 
-    cloud_foundry_api.py STATE PORT
+    cloud_foundry_api.py STATE PORT HOST
 
 Follows cloudfoundry/cloud_controller_ng docs/v3 (root, apps, environment variables, actions, deployments, processes and
 stats, permissions, errors) and cloudfoundry/uaa docs (POST /oauth/token). The package cloudfoundry-client uses it too
@@ -28,7 +28,10 @@ from misbehaving import Handler
 state, port = Path(sys.argv[1]), int(sys.argv[2])
 GUID = "7f6c1f0e-3c1d-4a55-9a0e-3f4f7a2c9f10"
 PROCESS = "6a901b7c-9417-4dc1-8189-d3234aa0ab82"
-HERE = f"http://api.cf.test:{port}"
+# The name under which it is reached: cf.test, with api. and login. before it, or an address.
+host = sys.argv[3]
+named = not host[0].isdigit()
+HERE, LOGIN = (f"http://{'api.' if named else ''}{host}:{port}", f"http://{'login.' if named else ''}{host}:{port}")
 USER, PASSWORD = "ops@example.com", "Pass-of-the-user"
 CLIENT = "Basic " + base64.b64encode(b"cf-ops:Secret-of-the-client").decode()
 TAKES, INSTANCES = 0.4, 2
@@ -136,7 +139,7 @@ class Api(Handler):
                 self.answer(*self._act(method, path, query, json.loads(body or b"{}")))
 
     def _root(self) -> dict[str, Any]:
-        login = {"href": f"http://login.cf.test:{port}"}
+        login = {"href": LOGIN}
         names = {"self": "/v3", "apps": "/v3/apps", "deployments": "/v3/deployments", "processes": "/v3/processes"}
         known: dict[str, Any] = {name: {"href": HERE + path} for name, path in names.items()}
         v3 = {"href": f"{HERE}/v3", "meta": {"version": "3.190.0"}}

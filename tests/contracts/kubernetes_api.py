@@ -30,6 +30,7 @@ TOKEN = "Token-of-the-account"
 TAKES = 0.3
 DEPLOYMENT, SECRETS = "/apis/apps/v1/namespaces/prod/deployments/billing", "/api/v1/namespaces/prod/secrets"
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
+CONTAINER = {"name": "app", "image": "billing:1", "imageID": "sha256:0", "restartCount": 0, "started": True}
 lock = threading.Lock()
 
 
@@ -106,11 +107,11 @@ class Cluster:
             ended = {"exitCode": 1, "reason": "Error", "message": "the password of one.pfx is wrong"}
             reasons = {"state": {"waiting": waiting}, "lastState": {"terminated": ended}}
             not_ready = [{"type": "Ready", "status": "False"}]
-            containers = [{"name": "app", "ready": False, **reasons}]
+            containers = [{**CONTAINER, "ready": False, "restartCount": 3, **reasons}]
             return {"phase": "Running", "conditions": not_ready, "containerStatuses": containers}
         return {
             "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
-            "containerStatuses": [{"name": "app", "ready": True, "state": {"running": {"startedAt": now()}}}],
+            "containerStatuses": [{**CONTAINER, "ready": True, "state": {"running": {"startedAt": now()}}}],
         }  # fmt: skip
 
     def _step(self) -> None:

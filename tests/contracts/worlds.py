@@ -216,11 +216,11 @@ class _WithAnApi:
     misbehaviours: tuple[str, ...] = ("hang", "reset", "drip", "garbage", "refuse", "redirect", "huge")
     settings: dict[str, Any]
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str) -> None:
         self.state = folder / "platform"
         self.state.mkdir()
         self.port = ports.free_port()
-        argv = [sys.executable, str(HERE / self.script), str(self.state), str(self.port)]
+        argv = [sys.executable, str(HERE / self.script), str(self.state), str(self.port), *more]
         self.api = subprocess.Popen(argv, start_new_session=True)
         deadline = time.monotonic() + 15
         while not self._answers():
@@ -279,8 +279,8 @@ class CloudController(_WithAnApi):
 
     script = "cloud_foundry_api.py"
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, host: str = "cf.test") -> None:
+        super().__init__(folder, host)
         self.settings = {
             "api": f"http://api.cf.test:{self.port}",
             "app": "7f6c1f0e-3c1d-4a55-9a0e-3f4f7a2c9f10",
