@@ -82,8 +82,10 @@ def test_only_the_proxy_listens_and_what_keeps_data_has_no_way_out() -> None:
     assert [name for name, service in TEAM["services"].items() if "ports" in service] == ["proxy"]
     assert TEAM["networks"]["backend"] == {"internal": True}
     assert {name for name, service in TEAM["services"].items() if "edge" in service["networks"]} == {"proxy", "web"}
-    for name in ("postgres", "valkey", "storage", "prepare", "worker", "clock"):
+    for name in ("postgres", "valkey", "storage", "prepare", "clock"):
         assert TEAM["services"][name]["networks"] == ["backend"]
+    assert TEAM["services"]["worker"]["networks"] == ["backend", "outward"], "it reaches partners and platforms"
+    assert not TEAM["networks"]["outward"], "a way out"
 
 
 def test_nothing_starts_before_what_it_needs() -> None:
