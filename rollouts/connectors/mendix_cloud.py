@@ -185,6 +185,8 @@ class MendixCloud:
             answer = self._asked("GET", f"{self.path}/start/{quote(job, safe='')}")
             if answer.is_ok and answer.object().get("Status") == "Starting":
                 return Observation("starting", job)
+            if self._status() == "Running":  # it came up between the two questions
+                return Observation("running", job)
             if answer.object().get("errorCode") in ERRORS and answer.object().get("errorCode") != "ALREADY_LOCKED":
                 return Observation("stopped", ended=job, note=_sentence("start", answer))
         if not kept.startswith("stopped"):
