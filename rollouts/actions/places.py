@@ -79,11 +79,12 @@ def use_platform(
     destination = Destination(
         environment=environment, connector=connector, exporter=exporter, place=place, options=dict(options)
     )
-    sealed = unseal.seal_credentials(destination, known | {name: value for name, value in secrets.items() if value})
+    entered = known | {name: value for name, value in secrets.items() if value}
+    sealed = unseal.seal_credentials(destination, entered)
     destination.secrets = sealed
     try:
         with _said(None):
-            seen = unseal.connected(destination, entered=known | dict(secrets)).observe()
+            seen = unseal.connected(destination, entered=entered).observe()
         with transaction.atomic():
             sealed.save()
             if stays and before is not None:

@@ -143,7 +143,8 @@ class Webhook:
         if self._is_to_be_asked("stop"):
             self._order("stop", {})
         self._wait(lambda: self.observe().status == "stopped", "The receiver has not reported the stop yet.")
-        self.memory.keep("")
+        known = kept(self.memory.recall())
+        self.memory.keep(json.dumps({name: value for name, value in known.items() if name == "report"}))
 
     def restart(self) -> None:
         self._order("restart", {})

@@ -22,7 +22,7 @@ from environments import actions as environments
 from environments.models import Environment, Person
 from environments.refusals import Refused
 from rollouts import actions, moves, tasks, unseal
-from rollouts.connectors import mendix_cloud, webhook
+from rollouts.connectors import ConnectorError, m2ee, mendix_cloud, webhook
 from rollouts.models import Destination, Handout, Rollout
 from rollouts.outbound import Door
 from tests.conftest import PASSWORD
@@ -162,6 +162,13 @@ def test_a_new_key_replaces_the_old_one_and_an_empty_field_keeps_it(
     looked = client.post(environment.url("platform-check")).content.decode()
     assert "does not know this user or API key" in looked
     assert "The last step failed" in looked
+
+
+def test_saving_with_the_key_left_empty_still_reaches_the_platform_with_the_old_one(
+    in_the_cloud: Destination, environment: Environment, client_of: Callable[[Person], Client], owner: Person
+):
+    client_of(owner).post(environment.url("platform", "mendix-cloud"), FORM | {"api_key": ""})
+    assert Destination.objects.get().observed_status == "stopped"
 
 
 def test_an_app_on_a_platform_belongs_to_one_environment(
@@ -308,6 +315,27 @@ def test_a_runtime_is_restarted_through_its_admin_port_and_the_files_are_the_pro
     assert "ask/stop/" not in page, "its supervisor would bring it back, so stopping is not offered"
     with pytest.raises(Refused, match="supervisor"):
         actions.stop(environment=environment, by=owner)
+
+
+def test_a_glitch_while_the_app_is_watched_sends_nothing_back(
+    runtime: tuple[Runtime, Destination], pinned: Any, apply: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Reading the files back may fail for a moment, on the way to a platform more than anywhere."""
+    _world, destination = runtime
+    until_running(destination)
+    pinned()
+    real, failed = m2ee.M2ee.delivered_digest, []
+
+    def glitch(self: Any) -> str:
+        if Rollout.objects.filter(state="verifying").exists() and len(failed) < 2:
+            failed.append(True)
+            raise ConnectorError("The platform does not answer at the moment.")
+        return real(self)
+
+    monkeypatch.setattr(m2ee.M2ee, "delivered_digest", glitch)
+    rollout = apply()
+    assert len(failed) == 2
+    assert (rollout.state, rollout.proof) == ("verified", "read-back"), rollout.failure
 
 
 def test_a_runtime_whose_password_was_not_entered_is_said_so_before_anything_is_touched(
