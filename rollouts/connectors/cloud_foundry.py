@@ -39,6 +39,7 @@ ASK_LIMIT = 4.0
 # Ours, of the app's environment variables (rollouts.exporters.buildpack_env); no other one is touched.
 VARIABLES = ("CLIENT_CERTIFICATES", "CERTIFICATE_AUTHORITIES", "MXRUNTIME_NoClientCertificateUsages")
 DELIVERED = "COUNTERSIGN_DELIVERED"
+BEFORE = "COUNTERSIGN_BEFORE"
 FILE = "variables.json"
 # Seconds by which an uptime in whole seconds may be off.
 ROUNDED = 1.0
@@ -120,11 +121,26 @@ class CloudFoundry:
                 return
 
     def deliver(self, bundle: Bundle) -> None:
-        """Sets our variables, and takes away those of ours that the bundle does not have: in one call."""
+        """Sets our variables, and takes away those of ours that the bundle does not have: in one call.
+
+        What stood there before the first delivery is kept beside it, and comes back with an empty bundle: that is what
+        a failed first apply goes back to. It goes with the second delivery.
+        """
         folders.refuse_bad_paths(bundle)
         wanted = _variables(bundle)
         there = self._variables_there()
-        ours: dict[str, str | None] = {name: wanted.get(name) for name in VARIABLES}
+        is_first = DELIVERED not in there
+        if is_first and not bundle.files:
+            return
+        kept = there.get(BEFORE)
+        if is_first:
+            originals = {name: there[name] for name in VARIABLES if name in there}
+            kept = json.dumps(originals) if originals else None
+        elif not bundle.files:
+            wanted, kept = _originals(kept), None
+        elif not there[DELIVERED].startswith(bundle.digest):
+            kept = None
+        ours: dict[str, str | None] = {name: wanted.get(name) for name in VARIABLES} | {BEFORE: kept}
         ours[DELIVERED] = f"{bundle.digest} {_mark(wanted)}" if bundle.files else None
         if {name: there.get(name) for name in ours} != ours:
             self._asked("PATCH", f"/v3/apps/{self.app}/environment_variables", {"var": ours})
@@ -132,8 +148,8 @@ class CloudFoundry:
     def delivered_digest(self) -> str:
         there = self._variables_there()
         ours = {name: there[name] for name in VARIABLES if name in there}
-        if not ours and DELIVERED not in there:
-            return digest_of_files([])
+        if DELIVERED not in there:
+            return digest_of_files([])  # what is there, if anything, was put there by others
         digest, _blank, mark = there.get(DELIVERED, "").partition(" ")
         return digest if mark == _mark(ours) else hashlib.sha256(_mark(ours).encode()).hexdigest()
 
@@ -321,6 +337,15 @@ def _variables(bundle: Bundle) -> dict[str, str]:
     if not isinstance(found, dict) or not all(name in VARIABLES and isinstance(v, str) for name, v in found.items()):
         raise ConnectorError("Cloud Foundry takes the export “Mendix buildpack variables”; choose it under Settings.")
     return found
+
+
+def _originals(kept: str | None) -> dict[str, str]:
+    """What stood there before the first delivery."""
+    try:
+        found = json.loads(kept or "{}")
+    except ValueError:
+        return {}
+    return {name: str(value) for name, value in found.items() if name in VARIABLES} if isinstance(found, dict) else {}
 
 
 def _mark(variables: Mapping[str, str]) -> str:

@@ -37,6 +37,14 @@ def variables(world: CloudController) -> dict[str, str]:
     return there._variables_there()
 
 
+def set_by_others(world: CloudController, **values: str) -> dict[str, str]:
+    """Returns all that are there then."""
+    there = connected("cloud-foundry", world.settings)
+    assert isinstance(there, cloud_foundry.CloudFoundry)
+    there._asked("PATCH", f"/v3/apps/{world.settings['app']}/environment_variables", {"var": values})
+    return variables(world)
+
+
 def test_our_names_are_those_of_the_export() -> None:
     of_export = (buildpack_env.CERTIFICATES, buildpack_env.AUTHORITIES, buildpack_env.NEVER)
     assert of_export == cloud_foundry.VARIABLES
@@ -54,14 +62,28 @@ def test_no_other_variable_is_touched_and_ours_go_when_nothing_stands_for_them(
     assert variables(world) == {"JBP_CONFIG": "left alone"}
 
 
+def test_what_stood_there_before_the_first_delivery_comes_back_when_it_is_taken_back(
+    world: CloudController, connector: Connector
+) -> None:
+    set_by_hand = {"CLIENT_CERTIFICATES": '[{"pfx": "by hand", "password": ""}]', "CERTIFICATE_AUTHORITIES": "by hand"}
+    before = set_by_others(world, **set_by_hand)
+    connector.deliver(Bundle(()))
+    assert variables(world) == before, "nothing of ours was there to be taken away"
+    connector.deliver(world.bundle())
+    assert variables(world)["CLIENT_CERTIFICATES"] != before["CLIENT_CERTIFICATES"]
+    assert "CERTIFICATE_AUTHORITIES" not in variables(world)
+    connector.deliver(Bundle(()))
+    assert variables(world) == before
+    assert connector.delivered_digest() == digest_of_files([])
+    for _delivery in range(2):
+        connector.deliver(world.bundle())
+    assert "COUNTERSIGN_BEFORE" not in variables(world), "no old key is kept for longer than it may be needed"
+
+
 def test_a_variable_that_others_change_is_seen(world: CloudController, connector: Connector) -> None:
     delivered = world.bundle()
     connector.deliver(delivered)
-    there = connected("cloud-foundry", world.settings)
-    assert isinstance(there, cloud_foundry.CloudFoundry)
-    there._asked(
-        "PATCH", f"/v3/apps/{world.settings['app']}/environment_variables", {"var": {"CLIENT_CERTIFICATES": "[]"}}
-    )
+    set_by_others(world, CLIENT_CERTIFICATES="[]")
     assert connector.delivered_digest() not in (delivered.digest, digest_of_files([]))
     connector.deliver(delivered)
     assert connector.delivered_digest() == delivered.digest
