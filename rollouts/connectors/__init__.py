@@ -7,7 +7,7 @@ either returns or raises ConnectorError with one sentence for the operator.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, Protocol
@@ -188,6 +188,16 @@ def connector_class(kind: str) -> type[Connector]:
 def connect(kind: str, settings: Mapping[str, Any], order: int = 0) -> Connector:
     """The connector of this kind, ready to be called. Raises ConnectorError for a kind that is not installed."""
     return connector_class(kind)(settings, order)
+
+
+def stepwise(*steps: tuple[str, Callable[[], str]]) -> Iterator[Tick]:
+    """Each step's title and what it finds, up to the first one that raises ConnectorError."""
+    for title, step in steps:
+        try:
+            yield Tick(title, "ok", step())
+        except ConnectorError as error:
+            yield Tick(title, "failed", str(error))
+            return
 
 
 def all_right(ticks: Iterator[Tick]) -> list[Tick]:

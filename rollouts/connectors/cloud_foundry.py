@@ -16,7 +16,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -32,6 +32,7 @@ from rollouts.connectors import (
     all_right,
     folders,
     gettext_noop,
+    stepwise,
 )
 from rollouts.outbound import Door
 
@@ -107,18 +108,12 @@ class CloudFoundry:
         return [tick.result for tick in all_right(self.ticks())][-1]
 
     def ticks(self) -> Iterator[Tick]:
-        steps: tuple[tuple[str, Callable[[], str]], ...] = (
+        return stepwise(
             (gettext_noop("Reach the platform"), self._reach),
             (gettext_noop("Sign in"), self._sign_in),
             (gettext_noop("Read the status"), self._status_in_words),
             (gettext_noop("May restart"), self._may),
         )
-        for title, step in steps:
-            try:
-                yield Tick(title, "ok", step())
-            except ConnectorError as error:
-                yield Tick(title, "failed", str(error))
-                return
 
     def deliver(self, bundle: Bundle) -> None:
         """Sets our variables, and takes away those of ours that the bundle does not have: in one call.

@@ -13,7 +13,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -30,6 +30,7 @@ from rollouts.connectors import (
     all_right,
     folders,
     gettext_noop,
+    stepwise,
 )
 from rollouts.outbound import Door
 
@@ -114,18 +115,12 @@ class Kubernetes:
         return [tick.result for tick in all_right(self.ticks())][-1]
 
     def ticks(self) -> Iterator[Tick]:
-        steps: tuple[tuple[str, Callable[[], str]], ...] = (
+        return stepwise(
             (gettext_noop("Reach the cluster"), self._reach),
             (gettext_noop("Sign in"), self._sign_in),
             (gettext_noop("Read the status"), self._status_in_words),
             (gettext_noop("May deliver and restart"), self._may),
         )
-        for title, step in steps:
-            try:
-                yield Tick(title, "ok", step())
-            except ConnectorError as error:
-                yield Tick(title, "failed", str(error))
-                return
 
     def deliver(self, bundle: Bundle) -> None:
         """Replaces the Secret as a whole, and only as it was when it was read."""
