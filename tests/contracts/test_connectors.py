@@ -304,10 +304,16 @@ def test_a_wrong_secret_is_said_and_never_shown(kind: str, world: World) -> None
 
 
 @pytest.mark.parametrize("how", ["hang", "reset", "drip", "garbage", "refuse", "redirect", "huge"])
-def test_a_platform_that_misbehaves_is_said_in_time(kind: str, world: World, able: Abilities, how: str) -> None:
+def test_a_platform_that_misbehaves_is_said_in_time(
+    kind: str, world: World, able: Abilities, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if how not in world.misbehaviours:
         assert kind in ON_THIS_SERVER, "every platform with an API of its own can misbehave"
         return
+    # What is tried is that there are limits, and not how long they are.
+    of_kind = sys.modules[connector_class(kind).__module__]
+    for name, seconds in (("ASK_LIMIT", 1.0), ("GONE_LIMIT", 2.0)):
+        monkeypatch.setattr(of_kind, name, seconds, raising=False)
     connector = connected(kind, world.settings)
     run_anew(connector, able)
     world.misbehave(how)
