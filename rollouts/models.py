@@ -336,7 +336,7 @@ class ConnectionTest(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="connection_tests_made")
     rollout = models.ForeignKey(Rollout, on_delete=models.PROTECT, null=True, related_name="tests")
-    # before the restart, after it; "" for one that was asked for by itself
+    # before the restart, after it, when what ran before was back; "" for one that was asked for by itself
     moment = models.CharField(max_length=10, blank=True)
     kind = models.CharField(max_length=20)
     key = models.CharField(max_length=200)

@@ -39,7 +39,7 @@ from rollouts.holding import (
     say,
     take,
 )
-from rollouts.models import Bundle, ConnectionTest, Destination, Rollout, Step
+from rollouts.models import Bundle, ConnectionTest, Destination, Revision, Rollout, Step
 from rollouts.states import ACTIVE, STATES, Kind, Proof
 from rollouts.watching import PROVED, look, look_again_in, note, why_not_verified
 from vault.envelope import VaultError
@@ -192,16 +192,16 @@ def check(rollout: Rollout) -> None:
         tell(f"{_n(len(new.files), 'file')} to deliver; both can be opened")
     with calling(rollout, "check", "Ask the platform") as tell:
         tell(connector(rollout).check())
-    _try_connections(rollout, new, "before")
+    _try_connections(rollout, _revision(rollout), new, "before")
     enter(rollout, "delivering")
 
 
-def _try_connections(rollout: Rollout, files: Files, moment: str) -> None:
-    """Tries the pinned connections with what the files carry. Raises CannotGoOn where one is turned away before the
-    restart, and the rollout is not to go on then; afterwards it is only said."""
+def _try_connections(rollout: Rollout, revision: Revision, files: Files, moment: str) -> None:
+    """Tries the pinned connections with what the files of this revision carry. Raises CannotGoOn where one is turned
+    away before the restart, and the rollout is not to go on then; afterwards it is only said."""
     if rollout.connection_tests == "skip":
         return
-    environment, content = rollout.environment, _revision(rollout).frozen
+    environment, content = rollout.environment, revision.frozen
     tests = rollout.tests.filter(moment=moment)
     done = set(tests.values_list("key", flat=True))  # by a worker that died on the way
     asked = [
@@ -210,7 +210,7 @@ def _try_connections(rollout: Rollout, files: Files, moment: str) -> None:
     if not asked and not done:
         return
     with calling(rollout, "test", f"Test {_n(len(asked), 'connection')}") as tell:
-        versions = {e.slug: e.version for e in _revision(rollout).entries.select_related("version")}
+        versions = {e.slug: e.version for e in revision.entries.select_related("version")}
         identities = {slug: pkcs12.read(pfx.pfx, pfx.password) for slug, pfx in files.sent.items()}
         trusted = connections.trusted(environment, environment.destination, content)
         for one, finding in connections.tried(asked, identities, trusted):
@@ -227,12 +227,14 @@ def _try_connections(rollout: Rollout, files: Files, moment: str) -> None:
         tell(connections.in_words(found), "warn" if any(_is_odd(test) for test in found) else "ok")
 
 
-def _try_connections_again(rollout: Rollout) -> None:
-    """After the restart. The app runs with what was delivered, and that is proved: whatever goes wrong here is said,
-    and is no reason to go back."""
+def _try_connections_again(rollout: Rollout, revision: Revision, bundle: Bundle, moment: str) -> None:
+    """After the restart. The app runs with this revision, and that is proved: whatever goes wrong here is said, and is
+    no reason to go back."""
+    if rollout.connection_tests == "skip":
+        return
     try:
-        files = unseal.open_bundle(_bundle(rollout), reason="connections tested after the restart")
-        _try_connections(rollout, files, "after")
+        files = unseal.open_bundle(bundle, reason="connections tested after the restart")
+        _try_connections(rollout, revision, files, moment)
     except (Fenced, Error):
         raise
     except Exception:
@@ -347,8 +349,8 @@ def verify(rollout: Rollout) -> None:
         return
     if not _is_healthy(rollout):
         return
-    if rollout.kind in (Kind.APPLY, Kind.ROLL_BACK) and rollout.connection_tests != "skip":
-        _try_connections_again(rollout)
+    if rollout.kind in (Kind.APPLY, Kind.ROLL_BACK):
+        _try_connections_again(rollout, _revision(rollout), _bundle(rollout), "after")
     running = f"revision {rollout.revision.number}" if rollout.revision else "what was there before"
     say(rollout, f"The app runs with {running}: {PROVED[proof]}")
     enter(
@@ -422,6 +424,8 @@ def go_back(rollout: Rollout) -> None:
                 seen, proof, wrong = look(rollout, rollout.incarnation_back, expected)
                 reached(rollout, "observe", "after-call")
             if proof is not None:
+                if rollout.previous is not None and bundle is not None and not by_hand:
+                    _try_connections_again(rollout, rollout.previous, bundle, "back")
                 _rolled_back(rollout, "The app runs with what ran before.")
             elif rollout.overdue or (wrong and seen.status != "stopped"):
                 _needs_help(rollout, seen.note or why_not_verified(seen, expected))
@@ -550,9 +554,12 @@ def _rolled_back(rollout: Rollout, sentence: str) -> None:
             sentence="Put back by hand what ran before, in the platform's own pages, and restart the app here.",
         )
         return
-    before = f"{rollout.previous.number} is running" if rollout.previous else "what was there before is running"
-    if not rollout.start_after:
-        before = f"{rollout.previous.number} is back in place" if rollout.previous else "what was there before is back"
+    if rollout.previous:
+        before = f"{rollout.previous.number} is {'running' if rollout.start_after else 'back in place'}"
+    elif rollout.environment.destination.able.keeps_what_was or rollout.kind not in (Kind.APPLY, Kind.ROLL_BACK):
+        before = f"what was there before is {'running' if rollout.start_after else 'back'}"
+    else:
+        before = "as before the first apply, nothing from here is in place"
     say(rollout, f"Rolled back: {before}")
     enter(rollout, "rolled_back", running_at=timezone.now(), sentence=f"Rolled back, {before}. {sentence}")
 

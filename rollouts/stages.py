@@ -11,7 +11,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from rollouts.models import Rollout, Step
+from rollouts.connectors import Abilities
+from rollouts.models import Revision, Rollout, Step
 from rollouts.standing import Chip
 from rollouts.states import STAGES, STATES, Proof
 
@@ -207,11 +208,21 @@ def if_it_fails(rollout: Rollout) -> str:
     """What happens by itself if this fails, while it can still fail."""
     if rollout.is_final or rollout.state == "rolling_back" or rollout.kind not in ("apply", "roll-back"):
         return ""
-    if rollout.able.hands_over:
+    return way_back(rollout.able, rollout.previous)
+
+
+def way_back(able: Abilities, previous: Revision | None) -> str:
+    """What follows if an apply fails, where `previous` ran before."""
+    if able.hands_over:
         return _("If this fails, somebody has to put back by hand what ran before.")
-    if rollout.previous:
-        return _("If this fails, revision %(n)d returns by itself.") % {"n": rollout.previous.number}
-    return _("If this fails, what was there before returns by itself.")
+    if previous:
+        return _("If this fails, revision %(n)d returns by itself.") % {"n": previous.number}
+    if able.keeps_what_was:
+        return _("If this fails, what was there before returns by itself.")
+    return _(
+        "Nothing was applied here before, so there is nothing to go back to: if this fails, the app starts again "
+        "without certificates from here."
+    )
 
 
 def evidence(rollout: Rollout) -> str:

@@ -99,7 +99,7 @@ STATES = {
             ("rolled_back", "needs_help"),
             "needs_help",
             900,
-            calls=("deliver", "stop", "start", "observe"),
+            calls=("deliver", "stop", "start", "observe", "test"),
         ),
         State("verified", active=False),
         State("refused", active=False),

@@ -53,7 +53,7 @@ def sweep() -> None:
     due = Destination.objects.filter(Q(observed_at=None) | Q(observed_at__lt=now - OBSERVE_EVERY))
     due = due.filter(environment__archived_at=None).select_related("bundle", "secrets")
     for destination in due.exclude(environment__in=busy).order_by(F("observed_at").asc(nulls_first=True))[:20]:
-        files = None
+        files, began = None, timezone.now()
         try:
             app = unseal.connected(destination)
             seen = app.observe()
@@ -65,7 +65,8 @@ def sweep() -> None:
             # One app that cannot be looked at must not keep the others from being looked after.
             log.exception("%s could not be observed", destination)
             seen = Observation("unreachable", destination.observed_incarnation, None, "The portal's log says why.")
-        watching.note_observation(destination, seen, files)
+        if not watching.note_observation(destination, seen, files, began=began):
+            continue  # a rollout has begun or ended meanwhile
         with contextlib.suppress(Refused):  # somebody has just asked for something else
             actions.make_good(destination, seen)
     pulses.pulse(pulses.SWEEP)

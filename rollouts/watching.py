@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Any, NamedTuple
 
+from django.db.models import Q
 from django.utils import timezone
 
 from rollouts.connectors import Connector, Observation
@@ -68,8 +70,11 @@ def _proof(app: Connector, seen: Observation, before: str, expected: str | None,
         return None
     if expected is None:
         return Proof.RESTARTED
-    if rollout.environment.destination.able.hands_over and rollout.kind in (Kind.APPLY, Kind.ROLL_BACK):
-        return Proof.CONFIRMED
+    destination = rollout.environment.destination
+    if destination.able.hands_over:
+        # Nobody can read it back: what was confirmed once is what every later start runs with.
+        confirmed = destination.proof in (Proof.CONFIRMED, Proof.DELIVERED)
+        return Proof.CONFIRMED if confirmed or rollout.kind in (Kind.APPLY, Kind.ROLL_BACK) else Proof.RESTARTED
     if seen.digest is not None:
         return Proof.REPORTED if seen.digest == expected else None
     return Proof.READ_BACK if app.delivered_digest() == expected else None
@@ -99,9 +104,12 @@ def note(rollout: Rollout, seen: Observation) -> None:
     note_observation(rollout.environment.destination, seen)
 
 
-def note_observation(destination: Destination, seen: Observation, files: str | None = None) -> None:
+def note_observation(
+    destination: Destination, seen: Observation, files: str | None = None, *, began: datetime | None = None
+) -> bool:
     """Keeps what was seen, for the pages; `running_since` changes with the incarnation. `files` is the digest of what
-    lies there, where it was read."""
+    lies there, where it was read. `began`: when the look began; False where somebody has looked since then, whose look
+    is kept instead."""
     now = timezone.now()
     values: dict[str, Any] = {
         "observed_at": now,
@@ -118,6 +126,8 @@ def note_observation(destination: Destination, seen: Observation, files: str | N
         setattr(destination, name, value)
     destination.away_since = (destination.away_since or now) if destination.is_away else None
     destination.drifted_since = (destination.drifted_since or now) if destination.has_drifted else None
-    Destination.objects.filter(pk=destination.pk).update(
-        **values, away_since=destination.away_since, drifted_since=destination.drifted_since
-    )
+    where = Destination.objects.filter(pk=destination.pk)
+    if began is not None:
+        where = where.filter(Q(observed_at=None) | Q(observed_at__lte=began))
+    updated = where.update(**values, away_since=destination.away_since, drifted_since=destination.drifted_since)
+    return bool(updated)

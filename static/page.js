@@ -21,6 +21,11 @@ document.addEventListener("click", async (event) => {
   button.textContent = button.dataset.copied || "Copied";
   setTimeout(() => { button.textContent = said; }, 1500);
 });
+// Printing needs a script, so its button is shown by one.
+function showPrint() { document.querySelectorAll("[data-print]").forEach((button) => { button.hidden = false; }); }
+document.addEventListener("DOMContentLoaded", showPrint);
+document.addEventListener("htmx:afterSwap", showPrint);
+document.addEventListener("click", (event) => { if (event.target.closest("[data-print]")) window.print(); });
 // A form is sent once, however often it is clicked; the server refuses the second one anyway.
 document.addEventListener("submit", (event) => {
   if (event.target.dataset.sent) { event.preventDefault(); return; }

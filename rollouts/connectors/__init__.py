@@ -39,7 +39,8 @@ class Abilities:
     `proves`: one sentence on the strongest proof that it can give. `stops`: an app can be stopped, and stays so.
     `reloads`: a running app reads what is delivered without being stopped. `restarts`: one order restarts the app, and
     the platform sees to it that it comes back. `delivery_restarts`: it restarts the app by itself for a delivery.
-    `hands_over`: people deliver, the portal does the rest.
+    `hands_over`: people deliver, the portal does the rest. `keeps_what_was`: what others had put there before the first
+    delivery comes back when that one fails.
     """
 
     proves: str
@@ -48,6 +49,7 @@ class Abilities:
     restarts: bool = False
     delivery_restarts: bool = False
     hands_over: bool = False
+    keeps_what_was: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ CONNECTORS: dict[str, str] = {
     "local-process": "rollouts.connectors.local_process.LocalProcess",
     "m2ee": "rollouts.connectors.m2ee.M2ee",
     "mendix-cloud": "rollouts.connectors.mendix_cloud.MendixCloud",
+    "mendix-operator": "rollouts.connectors.mendix_operator.MendixOperator",
     "webhook": "rollouts.connectors.webhook.Webhook",
 }
 

@@ -90,6 +90,7 @@ class CloudFoundry:
             gettext_noop("The variables are read back, and every instance was started after the delivery."),
             restarts=True,
             reloads=rolling,
+            keeps_what_was=True,
         )
 
     @staticmethod

@@ -189,7 +189,8 @@ class MendixCloud:
                 return Observation("running", job)
             if answer.object().get("errorCode") in ERRORS and answer.object().get("errorCode") != "ALREADY_LOCKED":
                 return Observation("stopped", ended=job, note=_sentence("start", answer))
-        if not kept.startswith("stopped"):
+        # A start that was asked for meanwhile is not forgotten.
+        if not kept.startswith("stopped") and self.memory.recall() == kept:
             self.memory.keep("stopped")
         return Observation("stopped")
 

@@ -19,6 +19,7 @@ from rollouts import actions, authors, connections
 from rollouts.differences import answers_that_change, lines
 from rollouts.forms import ApplyForm, AskForm, UndoForm
 from rollouts.models import Rollout
+from rollouts.stages import way_back
 from rollouts.standing import Standing, downtime_in_words, standing, why_blocked
 
 get_or_post = require_http_methods(["GET", "HEAD", "POST"])
@@ -72,6 +73,7 @@ def apply(request: HttpRequest, app: str, env: str) -> HttpResponse:
         "refusals": refusals,
         "downtime": downtime_in_words(environment),
         "why_blocked": why_blocked(stand),
+        "way_back": way_back(stand.destination.able, stand.destination.running) if stand.destination else "",
     }
     status = 422 if form.is_bound else 200
     return render(request, "rollouts/apply.html", {"section": "applications", **context}, status=status)

@@ -138,12 +138,13 @@ def _told(rollout: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TestLine:
-    """One target of a rollout: its tests before the restart and after it."""
+    """One target of a rollout: its tests before the restart, after it, and when what ran before was back."""
 
     key: str
     address: str
     before: connections.Told | None
     after: connections.Told | None
+    back: connections.Told | None
 
 
 def tests_of(rollout: Rollout) -> list[TestLine]:
@@ -152,13 +153,15 @@ def tests_of(rollout: Rollout) -> list[TestLine]:
     listed = rollout.tests.order_by("key").only(
         "rollout", "key", "address", "moment", "verdict", "sentence", "caution", "tested_at"
     )
-    for test in listed[: 2 * LINES_SHOWN]:
+    for test in listed[: 3 * LINES_SHOWN]:
         told.setdefault(test.key, {})[test.moment] = connections.told(test)
     lines = [
-        TestLine(key, next(iter(by.values())).test.address, by.get("before"), by.get("after"))
+        TestLine(key, next(iter(by.values())).test.address, by.get("before"), by.get("after"), by.get("back"))
         for key, by in told.items()
     ]
-    return sorted(lines, key=lambda line: not any(one and one.turned_away for one in (line.before, line.after)))
+    return sorted(
+        lines, key=lambda line: not any(one and one.turned_away for one in (line.before, line.after, line.back))
+    )
 
 
 def _app_that_runs(rollout: Any) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from misbehaving import Handler
+from misbehaving import SECONDS, Handler
 
 state, port = Path(sys.argv[1]), int(sys.argv[2])
 GUID = "7f6c1f0e-3c1d-4a55-9a0e-3f4f7a2c9f10"
@@ -207,5 +207,5 @@ class Api(Handler):
 
 server = ThreadingHTTPServer(("127.0.0.1", port), Api)
 server.daemon_threads = True
-threading.Timer(120, server.shutdown).start()
+threading.Timer(SECONDS, server.shutdown).start()
 server.serve_forever()

@@ -21,7 +21,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from misbehaving import Handler
+from misbehaving import SECONDS, Handler
 
 state, port = Path(sys.argv[1]), int(sys.argv[2])
 USER, KEY = "ops@example.com", "Key-0f-the-api"
@@ -118,5 +118,5 @@ class Api(Handler):
 
 server = ThreadingHTTPServer(("127.0.0.1", port), Api)
 server.daemon_threads = True
-threading.Timer(120, server.shutdown).start()
+threading.Timer(SECONDS, server.shutdown).start()
 server.serve_forever()

@@ -1,10 +1,12 @@
-"""Stands in for the API of a cluster, with one Deployment of two Pods.
+"""Stands in for the API of a cluster, with one Deployment of two Pods, or with a MendixApp and what its operator does.
 
-    kubernetes_api.py STATE PORT
+    kubernetes_api.py STATE PORT [mendixapp]
 
 Follows kubernetes.io/docs/reference/kubernetes-api: Secret v1 and Pod v1, Deployment apps/v1, SelfSubjectAccessReview
 authorization.k8s.io/v1, Status meta/v1 (reasons and codes); JSON Merge Patch (RFC 7386); optimistic concurrency by
-resourceVersion. The package `kubernetes` uses it too (tests/contracts/test_kubernetes.py).
+resourceVersion. The package `kubernetes` uses it too (tests/contracts/test_kubernetes.py). The MendixApp follows
+mendix/docs private-cloud-operator.md and reduced-downtime-deployment.md: what changes in spec.runtime becomes another
+template of a Deployment that the operator alone may change, and its replicas those of the MendixApp.
 
 A changed template replaces one Pod after the other; replicas 0 ends them. STATE/behaviour: what goes wrong
 (misbehaving.py). STATE/calls: start, stop, restart. STATE/forbidden: what the token may not, as “verb resource” lines.
@@ -13,6 +15,7 @@ STATE/crashes: containers of new Pods crash.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import threading
@@ -23,13 +26,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from misbehaving import Handler
+from misbehaving import SECONDS, Handler
 
 state, port = Path(sys.argv[1]), int(sys.argv[2])
 TOKEN = "Token-of-the-account"
 TAKES = 0.3
+OPERATED = sys.argv[3:] == ["mendixapp"]
+MENDIX_APP = "/apis/privatecloud.mendix.com/v1alpha1/namespaces/prod/mendixapps/billing"
+LABELS = {"privatecloud.mendix.com/app": "billing", "privatecloud.mendix.com/component": "mendix-app"}
 DEPLOYMENT, SECRETS = "/apis/apps/v1/namespaces/prod/deployments/billing", "/api/v1/namespaces/prod/secrets"
-RESTARTED = "kubectl.kubernetes.io/restartedAt"
+HASH = "pod-template-hash"
 CONTAINER = {"name": "app", "image": "billing:1", "imageID": "sha256:0", "restartCount": 0, "started": True}
 lock = threading.Lock()
 
@@ -56,19 +62,29 @@ def merge(there: Any, patch: Any) -> Any:
     return found
 
 
+def hash_of(template: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:10]
+
+
 class Cluster:
     def __init__(self) -> None:
         self.version = 100
         self.secrets: dict[str, dict[str, Any]] = {}
         self.pods: list[dict[str, Any]] = []
         self.stepped = time.monotonic()
+        self.app: dict[str, Any] = {
+            "apiVersion": "privatecloud.mendix.com/v1alpha1", "kind": "MendixApp",
+            "metadata": {"name": "billing", "namespace": "prod", "generation": 1, "resourceVersion": "100"},
+            "spec": {"replicas": 0, "runtime": {"logAutosubscribeLevel": "INFO"}}, "status": {},
+        }  # fmt: skip
+        labels = LABELS if OPERATED else {"app": "billing"}
         self.deployment: dict[str, Any] = {
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "billing", "namespace": "prod", "generation": 1, "resourceVersion": "100"},
             "spec": {
-                "replicas": 0, "selector": {"matchLabels": {"app": "billing"}},
+                "replicas": 0, "selector": {"matchLabels": labels},
                 "template": {
-                    "metadata": {"labels": {"app": "billing"}},
+                    "metadata": {"labels": labels},
                     "spec": {"containers": [{"name": "app", "image": "billing:1"}]},
                 },
             },
@@ -91,6 +107,15 @@ class Cluster:
                 note("restart")
         after["metadata"]["resourceVersion"] = self.next_version()
         self.deployment, self.stepped = after, time.monotonic()
+
+    def patch_app(self, patch: dict[str, Any]) -> None:
+        """The operator acts on it."""
+        self.app = merge(self.app, patch)
+        self.app["metadata"]["resourceVersion"] = self.next_version()
+        spec = self.app["spec"]
+        runtime = hashlib.sha256(json.dumps(spec["runtime"], sort_keys=True).encode()).hexdigest()
+        template = {"metadata": {"annotations": {"configuration": runtime}}}
+        self.patch({"spec": {"replicas": spec["replicas"], "template": template}})
 
     def look(self) -> None:
         """The controller: after each moment one Pod more is as the template says."""
@@ -118,8 +143,7 @@ class Cluster:
         spec, meta = self.deployment["spec"], self.deployment["metadata"]
         self.deployment["status"] = {"observedGeneration": meta["generation"], "replicas": len(self.pods)}
         wanted, template = spec["replicas"], spec["template"]
-        stamp = (template["metadata"].get("annotations") or {}).get(RESTARTED)
-        old = [pod for pod in self.pods if (pod["metadata"]["annotations"] or {}).get(RESTARTED) != stamp]
+        old = [pod for pod in self.pods if pod["metadata"]["labels"][HASH] != hash_of(template)]
         new = [pod for pod in self.pods if pod not in old]
         if len(self.pods) > wanted:
             self.pods.remove((old or new)[0])
@@ -134,7 +158,7 @@ class Cluster:
             "apiVersion": "v1", "kind": "Pod", "_born": time.monotonic(), "spec": template["spec"],
             "metadata": {
                 "name": name, "namespace": "prod", "uid": str(uuid.uuid4()), "creationTimestamp": now(),
-                "labels": dict(template["metadata"]["labels"]),
+                "labels": {**template["metadata"]["labels"], HASH: hash_of(template)},
                 "annotations": dict(template["metadata"].get("annotations") or {}),
             },
             "status": {"phase": "Pending", "conditions": [{"type": "Ready", "status": "False"}]},
@@ -186,7 +210,8 @@ class Api(Handler):
             self.answer(*self._act(method, url.path, parse_qs(url.query), json.loads(body) if body else None))
 
     def _act(self, method: str, path: str, query: dict[str, list[str]], given: Any) -> tuple[int, Any]:
-        resource = "deployments" if path == DEPLOYMENT else path.split("/")[5] if path.count("/") > 4 else ""
+        parts = path.split("/")
+        resource = parts[-2] if path in (DEPLOYMENT, MENDIX_APP) else parts[5] if len(parts) > 5 else ""
         verb = {"GET": "list" if resource == "pods" else "get", "POST": "create", "PUT": "update", "PATCH": "patch"}[
             method
         ]
@@ -202,6 +227,17 @@ class Api(Handler):
                 return 201, {**given, "metadata": {}, "status": {"allowed": allowed}}
             case "GET", p if p == DEPLOYMENT:
                 return 200, cluster.deployment
+            case "GET", p if p == MENDIX_APP and OPERATED:
+                return 200, cluster.app
+            case "PATCH", p if p == MENDIX_APP and OPERATED:
+                # A custom resource knows no strategic merge.
+                if self.headers.get("Content-Type") != "application/merge-patch+json":
+                    return 415, status(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
+                known = cluster.app["metadata"]["resourceVersion"]
+                if (given.get("metadata") or {}).get("resourceVersion", known) != known:
+                    return 409, status(409, "Conflict", "the object has been modified")
+                cluster.patch_app(given)
+                return 200, cluster.app
             case "PATCH", p if p == DEPLOYMENT:
                 kinds = ("application/merge-patch+json", "application/strategic-merge-patch+json")
                 if self.headers.get("Content-Type") not in kinds:
@@ -212,7 +248,8 @@ class Api(Handler):
                 cluster.patch(given)
                 return 200, cluster.deployment
             case "GET", "/api/v1/namespaces/prod/pods":
-                hit = query.get("labelSelector") == ["app=billing"]
+                labels = cluster.deployment["spec"]["selector"]["matchLabels"]
+                hit = query.get("labelSelector") == [",".join(f"{k}={v}" for k, v in sorted(labels.items()))]
                 pods = [{k: v for k, v in pod.items() if k != "_born"} for pod in cluster.pods] if hit else []
                 return 200, {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods}
         if path.startswith(SECRETS):
@@ -243,5 +280,5 @@ class Api(Handler):
 
 server = ThreadingHTTPServer(("127.0.0.1", port), Api)
 server.daemon_threads = True
-threading.Timer(120, server.shutdown).start()
+threading.Timer(SECONDS, server.shutdown).start()
 server.serve_forever()

@@ -24,7 +24,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from misbehaving import Handler
+from misbehaving import SECONDS, Handler
 
 PASSWORD = "Adm1n-of-the-runtime"
 role, state, port, configuration = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
@@ -38,8 +38,8 @@ def note(call: str) -> None:
 
 
 def supervise() -> None:
-    """Restart=always, with a short pause; ends with its runtime after two minutes, whatever happens."""
-    until = time.monotonic() + 120
+    """Restart=always, with a short pause; ends with its runtime after SECONDS, whatever happens."""
+    until = time.monotonic() + SECONDS
     runtime: subprocess.Popen[bytes] | None = None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import struct
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+
+# How long a stand-in lives, whatever happens to whoever started it.
+SECONDS = float(os.environ.get("STAND_IN_SECONDS", "120"))
 
 
 class Handler(BaseHTTPRequestHandler):

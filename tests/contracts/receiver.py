@@ -24,7 +24,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from misbehaving import Handler
+from misbehaving import SECONDS, Handler
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 state, port = Path(sys.argv[1]), int(sys.argv[2])
@@ -122,5 +122,5 @@ class Receiver(Handler):
 
 server = ThreadingHTTPServer(("127.0.0.1", port), Receiver)
 server.daemon_threads = True
-threading.Timer(120, server.shutdown).start()
+threading.Timer(SECONDS, server.shutdown).start()
 server.serve_forever()

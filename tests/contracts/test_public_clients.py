@@ -11,7 +11,7 @@ import pytest
 from cloudfoundry_client.client import CloudFoundryClient
 
 from tests.contracts.test_connectors import until_up
-from tests.contracts.worlds import CloudController, Cluster, connected
+from tests.contracts.worlds import CloudController, Cluster, OperatedCluster, connected
 
 pytestmark = [pytest.mark.contract, pytest.mark.timeout(60)]
 
@@ -31,6 +31,23 @@ def controller(tmp_path: Path) -> Iterator[CloudController]:
     world.settings |= {"api": here, "_reach": [["127.0.0.1", world.port, world.port]]}
     yield world
     world.close()
+
+
+def test_the_kubernetes_client_reads_and_changes_a_mendixapp(tmp_path: Path) -> None:
+    world = OperatedCluster(tmp_path)
+    try:
+        configuration = kubernetes.client.Configuration(host=f"http://127.0.0.1:{world.port}")
+        configuration.api_key = {"authorization": f"Bearer {world.settings['token']}"}
+        custom = kubernetes.client.CustomObjectsApi(kubernetes.client.ApiClient(configuration))
+        where = ("privatecloud.mendix.com", "v1alpha1", "prod", "mendixapps", "billing")
+        connector, bundle = connected("mendix-operator", world.settings), world.bundle()
+        connector.deliver(bundle)
+        found = custom.get_namespaced_custom_object(*where)
+        assert found["spec"]["runtime"]["clientCertificates"][0]["pinTo"] == ["api.example.com"]
+        custom.patch_namespaced_custom_object(*where, {"spec": {"runtime": {"clientCertificates": None}}})
+        assert connector.delivered_digest() != bundle.digest
+    finally:
+        world.close()
 
 
 def test_the_kubernetes_client_does_what_we_do(cluster: Cluster) -> None:

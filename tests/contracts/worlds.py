@@ -320,6 +320,32 @@ class Cluster(_WithAnApi):
         }
 
 
+class OperatedCluster(_WithAnApi):
+    """Stands for the platform of mendix-operator (kubernetes_api.py)."""
+
+    script = "kubernetes_api.py"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "mendixapp")
+        self.settings = {
+            "api": f"http://cluster.test:{self.port}",
+            "authorities": "",
+            "token": "Token-of-the-account",
+            "namespace": "prod",
+            "name": "billing",
+            "_reach": [["cluster.test", self.port, self.port]],
+            "_memory": str(folder / "memory"),
+        }
+
+    def bundle(self, *paths: str) -> Bundle:
+        """A patch of the MendixApp; other files go nowhere."""
+        entry = {"key": secrets.token_hex(40), "password": "eA==", "pinTo": ["api.example.com"]}
+        custom = json.dumps({"NoClientCertificateUsages": "internal.example.com"})
+        patch = {"spec": {"runtime": {"clientCertificates": [entry], "customConfiguration": custom}}}
+        files = (File("mendixapp-patch.yaml", json.dumps(patch).encode()),)
+        return Bundle((*files, *(File(path, b"another file") for path in paths)))
+
+
 class Receiver(_WithAnApi):
     """Stands for the platform of webhook (receiver.py)."""
 
@@ -352,5 +378,6 @@ WORLDS: dict[str, Callable[[Path], World]] = {
     "local-process": ThisServer,
     "m2ee": Runtime,
     "mendix-cloud": DeployApi,
+    "mendix-operator": OperatedCluster,
     "webhook": Receiver,
 }

@@ -112,6 +112,26 @@ def test_an_accepted_certificate_is_tested_before_the_restart_and_after_it(
     assert "Accepted just now" in text_of(client.get(environment.url("network")))
 
 
+def test_what_is_back_is_tested_as_what_was_to_come(running_app, place, pinned, apply, client, owner):
+    pin = pinned()
+    first = pin.certificate
+    assert apply().state == "verified"
+    certificates.unpin(pin=pin, by=owner)
+    renewed = pki.issue("client-2.example.com", authority=partners.ISSUING)
+    second = pinned(renewed, name="Bank, renewed")
+    place["behaviour"].write_text(json.dumps({"refuse": "renewed"}))
+    rollout = apply()
+    assert rollout.state == "rolled_back", rollout.failure
+    tests = {test.moment: test for test in rollout.tests.all()}
+    assert {moment: test.verdict for moment, test in tests.items()} == {"before": "accepted", "back": "accepted"}
+    assert tests["before"].version == second.certificate.in_use
+    assert tests["back"].version == first.in_use
+    client.force_login(owner)
+    assert "With what ran before: Accepted" in text_of(client.get(rollout.get_absolute_url()))
+    moments = json.loads(client.get(rollout.get_absolute_url() + "report.json").content)["connection_tests"]
+    assert [test["moment"] for test in moments] == ["before", "back"]
+
+
 @pytest.mark.parametrize(("policy", "state", "tests"), [("warn", "verified", 2), ("skip", "verified", 0)])
 def test_where_a_refusal_does_not_stop_an_apply(running_app, pinned, apply, environment, policy, state, tests):
     environment.connection_tests = policy

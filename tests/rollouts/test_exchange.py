@@ -24,6 +24,7 @@ TOLD = {
     "mendix-cloud": ("base", {"app": "billing", "mode": "Test", "username": "x", "api_key": "y"}),
     "cloud-foundry": ("api", {"app": "7f6c1f0e-3c1d-4a55-9a0e-3f4f7a2c9f10", "username": "x", "password": "y"}),
     "kubernetes": ("api", {"namespace": "prod", "name": "a", "secret_name": "b", "token": "t"}),
+    "mendix-operator": ("api", {"namespace": "prod", "name": "a", "token": "t"}),
 }
 
 

@@ -253,6 +253,9 @@ def test_what_people_upload_is_handed_to_them_and_the_app_restarted_after_they_s
     assert client.post(where, {"form": "done"}).status_code == 302, "a second click changes nothing"
     assert Event.objects.filter(action="handover.confirmed").count() == 1
 
+    restarted = run_rollout(actions.restart(environment=environment, by=owner))
+    assert (restarted.state, restarted.proof) == ("verified", "confirmed"), "nobody can read back what it started with"
+
 
 def test_an_upload_that_nobody_wants_any_more_is_cancelled(
     in_the_cloud: Destination, cloud: DeployApi, environment: Environment, owner: Person, pinned: Any, apply: Any

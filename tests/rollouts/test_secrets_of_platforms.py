@@ -21,7 +21,6 @@ from tests.contracts.worlds import WORLDS, World
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
 PLATFORMS = sorted(set(CONNECTORS) - set(LISTED))
-EXPORTERS = {"cloud-foundry": "buildpack-env", "mendix-cloud": "buildpack-env"}
 
 
 @pytest.fixture(params=PLATFORMS)
@@ -66,9 +65,11 @@ def test_no_secret_of_a_platform_is_left_anywhere(
     options = {setting.name: world.settings[setting.name] for setting in asked if not setting.is_secret}
     sent: list[str] = []
 
+    exporter = [*connector_class(kind).exporters, "pem-bundle"][0]
+
     def place(**wrong: str) -> None:
         actions.use_platform(
-            environment=environment, connector=kind, exporter=EXPORTERS.get(kind, "pem-bundle"), options=options,
+            environment=environment, connector=kind, exporter=exporter, options=options,
             secrets=secrets | wrong, base_folder="/srv/app", by=owner,
         )  # fmt: skip
 
