@@ -170,7 +170,8 @@ def bench(arguments: Sequence[str]) -> int:
 
 
 def soak(arguments: Sequence[str]) -> int:
-    """Two hundred rollouts whose workers die at random points, on both set-ups; about ten minutes."""
+    """Two hundred rollouts whose workers die at random points, on both set-ups, and every kill point on every platform;
+    about twenty minutes."""
     need({"python3-venv": can_make_venv})
     install("dev")
     return call([PYTHON, "-m", "pytest", "-m", "soak", "-s", "tests/chaos", *arguments])

@@ -14,7 +14,11 @@ LOCAL_PROCESSES = json.loads((WORLD / "places.json").read_text())
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # A partner that nobody can reach: its tests are made, kept and told, and stand in nobody's way.
-DOORS = {"tests": Door(()), "connectors": Door(())}
+DOORS = {"tests": Door(()), "connectors": Door(()), "health": Door(())}
+# Platforms that stand in for real ones are on loopback, each under a name.
+if (_reach := WORLD / "reach.json").exists():
+    _named = {(host, port): ("127.0.0.1", port) for host, port in json.loads(_reach.read_text())}
+    DOORS |= {"connectors": Door((), _named), "health": Door((), _named)}
 
 # Seconds that a statement waits for a lock; a death by “locked” holds one for longer.
 PATIENCE = 0.7

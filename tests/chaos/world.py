@@ -54,8 +54,7 @@ class World:
             **environ,
         }
         self.witness = folder / "witness.jsonl"
-        numbers = ports.free_ports(len(POINTS))
-        self.places = {slug(point): self._place(slug(point), port) for point, port in zip(POINTS, numbers, strict=True)}
+        self.places = self._places()
         (folder / "places.json").write_text(json.dumps(self.places))
         self.people = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.drive"],
@@ -63,6 +62,13 @@ class World:
             stderr=(folder / "people.log").open("w"),
         )  # fmt: skip
         self.workers: subprocess.Popen[bytes] | None = None
+        self._build()
+
+    def _places(self) -> dict[str, dict[str, Any]]:
+        numbers = ports.free_ports(len(POINTS))
+        return {slug(point): self._place(slug(point), port) for point, port in zip(POINTS, numbers, strict=True)}
+
+    def _build(self) -> None:
         self.do("build", points=POINTS)
 
     def _place(self, name: str, port: int) -> dict[str, Any]:
