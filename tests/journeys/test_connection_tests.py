@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -24,13 +25,7 @@ def a_pin_to_the_bank(page: Page, product: Product, downloads: Path) -> None:
         file, password = people.download_sample(page, product, slug, downloads)
         flow.add_certificate(page, file, password, name)
     page.get_by_role("link", name="Add pin").click()
-    flow.pin(page, flow.BANK, flow_label(page, "Shipping"))
-
-
-def flow_label(page: Page, name: str) -> str:
-    """How the editor calls a certificate: its name, and until when it is valid."""
-    options = page.get_by_label("Is sent").locator("option").all_text_contents()
-    return next(option for option in options if option.startswith(name))
+    flow.pin(page, flow.BANK, flow.option(page, "Shipping"))
 
 
 def row(page: Page, text: str):
@@ -66,16 +61,30 @@ def test_2_an_apply_stops_before_the_restart_and_the_app_runs_on(page: Page, pro
 def test_3_with_the_right_certificate_both_tests_are_green_and_the_partner_names_it(page: Page, product: Product):
     page.goto("/apps/invoicing/acceptance/network/")
     row(page, flow.BANK).get_by_role("link", name=f"Edit {flow.BANK}").click()
-    page.get_by_label("Is sent").select_option(label=flow_label(page, "Bank payments"))
+    page.get_by_label("Is sent").select_option(label=flow.option(page, "Bank payments"))
     page.get_by_role("button", name="Save (no restart)").click()
     # What was found of the other certificate says nothing of this one.
     expect(row(page, flow.BANK)).to_contain_text("Not tested")
     flow.apply(page, re.compile("Apply 3 changes and restart"), "The right one")
     tests = page.get_by_role("row").filter(has_text=flow.BANK)
     expect(tests.get_by_text("Accepted", exact=True)).to_have_count(2)
+    prints_as_a_whole(page)
     page.goto("/apps/invoicing/acceptance/network/")
     expect(row(page, flow.BANK)).to_contain_text("Accepted")
     assert flow.call(product, f"host={flow.BANK}")["answer"]["own_authority"] is True
+
+
+def prints_as_a_whole(page: Page) -> None:
+    """The page of an end goes on paper: the log to its last line, and nothing to click."""
+    expect(page.get_by_role("button", name="Print")).to_be_visible()
+    page.emulate_media(media="print", color_scheme="dark")
+    expect(page.locator(".top")).to_be_hidden()
+    expect(page.get_by_role("button")).to_have_count(0)
+    assert page.locator("#log").evaluate("log => log.scrollHeight <= log.clientHeight + 1")
+    assert page.evaluate("getComputedStyle(document.querySelector('.panel')).backgroundColor") == "rgb(255, 255, 255)"
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "rollout-printed.png", full_page=True)
+    page.emulate_media(media="screen", color_scheme="light")
 
 
 def test_4_an_address_to_test_is_kept_with_the_pin(page: Page, product: Product):

@@ -71,6 +71,13 @@ def pin(page: Page, typed: str, sent: str) -> None:
     page.get_by_role("button", name="Save (no restart)").click()
 
 
+def option(page: Page, name: str) -> str:
+    """How the editor of a pin calls a certificate: its name, and until when it is valid."""
+    found = page.get_by_label("Is sent").locator("option").filter(has_text=name).first
+    expect(found).to_be_attached()
+    return found.text_content() or ""
+
+
 def test_1_the_first_certificate_goes_from_a_download_to_the_partner(page: Page, product: Product, downloads: Path):
     people.sign_in_first(page, product)
     people.new_application(page, "Invoicing")
