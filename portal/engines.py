@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -142,6 +142,32 @@ def bucket(
                 response_checksum_validation="when_required",
             ),
         },
+    }
+
+
+def mail(url: str) -> dict[str, Any]:
+    """Django's EMAIL_ settings, by their names without EMAIL_. STARTTLS is demanded for smtp://, and TLS from the first
+    byte for smtps://; `?tls=none` is for a server on this machine. ImproperlyConfigured for anything else."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    plain = parts.query == "tls=none"
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname or port == 0 or parts.query not in ("", "tls=none"):
+        raise ImproperlyConfigured(
+            "COUNTERSIGN_MAIL_URL is not understood; write smtp://user:password@host:587 (STARTTLS), "
+            "smtps://user:password@host:465, or smtp://127.0.0.1:25?tls=none for a server on this machine; "
+            "characters like / and @ in a password are written %2F, %40."
+        )
+    return {
+        "HOST": parts.hostname,
+        "PORT": port or (465 if parts.scheme == "smtps" else 587),
+        "HOST_USER": unquote(parts.username or ""),
+        "HOST_PASSWORD": unquote(parts.password or ""),
+        "USE_SSL": parts.scheme == "smtps",
+        "USE_TLS": parts.scheme == "smtp" and not plain,
+        "TIMEOUT": 10,
     }
 
 

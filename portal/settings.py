@@ -22,7 +22,7 @@ SECRET_KEY = env.text("COUNTERSIGN_SECRET_KEY") or env.secret_kept_in(DATA_DIR /
 SECRET_KEY_FALLBACKS = env.words("COUNTERSIGN_SECRET_KEY_FALLBACKS")
 PORT = env.number("COUNTERSIGN_PORT", 8000)
 ALLOWED_HOSTS = env.words("COUNTERSIGN_HOSTS", "localhost,127.0.0.1,[::1]")
-# As others reach it, https://countersign.example.com; for receivers of webhooks, which fetch exports from here.
+# As others reach it, https://countersign.example.com; for links in mails, and for receivers of webhooks.
 ADDRESS = env.text("COUNTERSIGN_ADDRESS").rstrip("/")
 CSRF_TRUSTED_ORIGINS = env.words("COUNTERSIGN_ORIGINS")
 
@@ -237,7 +237,25 @@ DOORS = {
         places=doors.own_places(LOCAL_PROCESSES, "admin"),
         proxy=doors.proxy(env.text("COUNTERSIGN_EGRESS_PROXY")),
     ),
+    # Services that take notices for people (Slack, Teams, webhooks, …), and whoever watches the watcher.
+    "notices": doors.door(
+        "COUNTERSIGN_NOTICES_MAY_REACH",
+        env.words("COUNTERSIGN_NOTICES_MAY_REACH", "public"),
+        places={},
+        proxy=doors.proxy(env.text("COUNTERSIGN_EGRESS_PROXY")),
+    ),
 }
+
+# --- Messages ---------------------------------------------------------------------------------------------------------
+
+# Where mails are handed over. Left out, the portal sends none and offers none.
+MAILS = bool(_mail := env.text("COUNTERSIGN_MAIL_URL"))
+if MAILS:
+    _smtp = engines.mail(_mail)
+    EMAIL_HOST, EMAIL_PORT = _smtp["HOST"], _smtp["PORT"]
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _smtp["HOST_USER"], _smtp["HOST_PASSWORD"]
+    EMAIL_USE_SSL, EMAIL_USE_TLS, EMAIL_TIMEOUT = _smtp["USE_SSL"], _smtp["USE_TLS"], _smtp["TIMEOUT"]
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("COUNTERSIGN_MAIL_FROM", "countersign@localhost")
 
 # --- Accounts ---------------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ os.environ |= {
     "COUNTERSIGN_TEST_ENGINES": _engines,
     # Nobody out there is called; a test that wants a partner names one on loopback.
     "COUNTERSIGN_TESTS_MAY_REACH": "nothing",
+    "COUNTERSIGN_NOTICES_MAY_REACH": "nothing",
 }
 if _engines == "others":
     from tests import services

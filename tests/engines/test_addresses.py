@@ -72,3 +72,19 @@ def test_any_variable_may_stand_in_a_file(tmp_path, monkeypatch):
     (tmp_path / "secret").write_text(f"{SECRET}\n")
     monkeypatch.setenv("COUNTERSIGN_VAULT_SECRET_KEY_FILE", str(tmp_path / "secret"))
     assert env.text("COUNTERSIGN_VAULT_SECRET_KEY") == SECRET
+
+
+@pytest.mark.parametrize(
+    "url", [f"smtp:{SECRET}", f"http://{SECRET}@host", f"smtp://user:{SECRET}@host:2x5", "smtp://h?tls=no", "host:25"]
+)
+def test_a_mail_server_that_cannot_be_meant_is_refused_without_its_password(url: str):
+    with pytest.raises(ImproperlyConfigured, match="COUNTERSIGN_MAIL_URL") as refused:
+        engines.mail(url)
+    assert SECRET not in str(refused.value)
+
+
+def test_mail_goes_over_tls_unless_somebody_says_otherwise():
+    assert engines.mail("smtp://u:p%40ss@mail.example")["HOST_PASSWORD"] == "p@ss"
+    assert [engines.mail(url)["USE_TLS"] for url in ("smtp://h", "smtps://h", "smtp://h:25?tls=none")] == [1, 0, 0]
+    assert engines.mail("smtps://h")["USE_SSL"]
+    assert (engines.mail("smtp://h")["PORT"], engines.mail("smtps://h")["PORT"]) == (587, 465)
