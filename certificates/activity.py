@@ -31,7 +31,7 @@ WORDS = {
     ),
     "certificate.version-chosen": lambda d: _("Version %(version)s chosen for the next apply"),
     "certificate.renamed": lambda d: _("Renamed from “%(before)s” to “%(after)s”"),
-    "certificate.described": lambda d: _("Contact or way to renew changed"),
+    "certificate.described": lambda d: _("What is known of the partner changed"),
     "certificate.enabled": lambda d: _("Enabled"),
     "certificate.disabled": lambda d: _("Disabled"),
     "certificate.moved": lambda d: _("Moved to position %(position)s"),

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
@@ -12,11 +12,12 @@ from certificates.actions.batches import MAX_IN_A_BATCH
 from certificates.actions.slots import DESCRIPTION
 from certificates.dialects import dialect_of
 from certificates.intake import MAX_FILES, MAX_PASSWORDS, Upload
-from certificates.models import ClientCertificate, Draft, PublicAuthority, TrustedAuthority, Version
+from certificates.models import IDENTIFIED_BY, ClientCertificate, Draft, PublicAuthority, TrustedAuthority, Version
 from certificates.outline import MAX_FILE, too_large
 from certificates.targets import WORDS
+from environments.access import people_of
 from environments.forms import SharedForm
-from environments.models import Environment
+from environments.models import Environment, Person
 
 NEVER = "never"
 MAX_BATCH = 2 * MAX_FILE
@@ -365,9 +366,39 @@ class DescribeForm(SharedForm):
         required=False,
         help_text=_("Whom to ask for the next one: a name, an address, a telephone number."),
     )
+    contact_mail = forms.EmailField(
+        label=_("Their e-mail"), required=False, help_text=_("Where requests and links for the next one are sent.")
+    )
     how_to_renew = forms.CharField(
         label=_("How to renew"), max_length=5000, required=False, widget=forms.Textarea(attrs={"rows": 5})
     )
+    ticket_queue = forms.CharField(
+        label=_("Ticket queue"),
+        max_length=200,
+        required=False,
+        help_text=_("Where a renewal is asked for, theirs or yours: the name of a queue, or its address."),
+    )
+    identified_by = forms.MultipleChoiceField(
+        label=_("The partner recognises us by"),
+        choices=list(IDENTIFIED_BY.items()),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("A renewal that differs in this says so before it is used."),
+    )
+    responsible = forms.ModelChoiceField(
+        label=_("Responsible here"),
+        queryset=Person.objects.none(),
+        required=False,
+        empty_label=_("nobody in particular"),
+        help_text=_("Is told first that it expires; the operators after that."),
+    )
+    notes = forms.CharField(label=_("Notes"), max_length=5000, required=False, widget=forms.Textarea(attrs={"rows": 3}))
+
+    def __init__(self, row: ClientCertificate, data: Any = None) -> None:
+        super().__init__(row, data)
+        field = cast(forms.ModelChoiceField, self.fields["responsible"])
+        field.queryset = people_of(row.environment)
+        self.initial["responsible"] = row.responsible_id
 
 
 class PinForm(forms.Form):

@@ -17,6 +17,13 @@ from environments.models import Environment
 from vault.models import SealedObject
 
 EXPIRES_SOON = timedelta(days=60)
+# By what a partner may recognise a client, and how pages say it
+IDENTIFIED_BY = {
+    "subject": _("its subject"),
+    "thumbprint": _("its fingerprint (thumbprint)"),
+    "issuer": _("its issuer"),
+    "key": _("its public key"),
+}
 # column of a client certificate → the one that follows from it
 FOLLOWS = {"name": "sought", "in_use": "expires_at"}
 
@@ -32,8 +39,18 @@ class ClientCertificate(models.Model):
     position = models.PositiveIntegerField()
     enabled = models.BooleanField(default=True)
     in_use = models.ForeignKey("Version", on_delete=models.PROTECT, null=True, related_name="+")
+    # What is known of the partner's side; none of it is exported, so none of it is a change.
     contact = models.CharField(max_length=200, blank=True)
+    contact_mail = models.EmailField(blank=True, default="", db_default="")
     how_to_renew = models.TextField(blank=True)
+    ticket_queue = models.CharField(max_length=200, blank=True, default="", db_default="")
+    # By what the partner recognises us, of IDENTIFIED_BY; a renewal that changes it has to be agreed with them.
+    identified_by = models.JSONField(default=list, db_default=[], blank=True)
+    notes = models.TextField(blank=True, default="", db_default="")
+    # Who is told first that it expires.
+    responsible = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.CharField(max_length=200)
     removed_at = models.DateTimeField(null=True, blank=True)

@@ -195,6 +195,14 @@ def who_may(to: Right, place: Application | Environment) -> list[Person]:
     )
 
 
+def people_of(environment: Environment) -> QuerySet[Person]:
+    """Everybody active who may see this environment, by name."""
+    here = Q(memberships__application=environment.application, memberships__environment=None) | Q(
+        memberships__environment=environment
+    )
+    return Person.objects.filter(here | Q(is_superuser=True), is_active=True).distinct().order_by("username")
+
+
 def sentence_for(to: Right, place: Application | Environment) -> str:
     """“You may not apply, stop or start here; ask Ada or Grace.”, for pages and disabled buttons."""
     people = [str(person) for person in who_may(to, place)]

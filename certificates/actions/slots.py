@@ -20,7 +20,7 @@ from certificates.content import Content
 from certificates.facts import facts, warnings
 from certificates.identities import Identity, pack
 from certificates.known_issuers import remember
-from certificates.models import ClientCertificate, Pin, TrustedAuthority, Version
+from certificates.models import IDENTIFIED_BY, ClientCertificate, Pin, TrustedAuthority, Version
 from certificates.remarks import Remark
 from environments.actions import take_turns
 from environments.meanwhile import insist_on
@@ -31,7 +31,8 @@ from vault import safe
 from vault.models import SealedObject
 
 # What one form of a certificate edits.
-DESCRIPTION = ("name", "contact", "how_to_renew")
+PARTNER = ("contact", "contact_mail", "how_to_renew", "ticket_queue", "identified_by", "notes", "responsible")
+DESCRIPTION = ("name", *PARTNER)
 # Warnings that follow from the dates; a Version derives them each day anew, so they are not stored.
 OF_THE_DAY = {"expired", "not_yet_valid"}
 
@@ -301,26 +302,37 @@ def rename(*, certificate: ClientCertificate, name: str, by: Any) -> None:
 
 
 @transaction.atomic
-def edit(
-    *, certificate: ClientCertificate, name: str, contact: str, how_to_renew: str, shown: str = "", by: Any
-) -> None:
+def edit(*, certificate: ClientCertificate, name: str, shown: str = "", by: Any, **facts: Any) -> None:
     """`rename` and `describe` at once: both or neither."""
     take_turns(certificate.environment)
     insist_on(certificate, DESCRIPTION, shown)
     rename(certificate=certificate, name=name, by=by)
-    describe(certificate=certificate, contact=contact, how_to_renew=how_to_renew, by=by)
+    describe(certificate=certificate, by=by, **facts)
 
 
 @transaction.atomic
-def describe(*, certificate: ClientCertificate, contact: str, how_to_renew: str, by: Any) -> None:
-    """Whom to ask at the partner, and how to renew. No change to what runs."""
-    contact, how_to_renew = contact.strip()[:200], how_to_renew.strip()[:5000]
-    if (contact, how_to_renew) == (certificate.contact, certificate.how_to_renew):
+def describe(*, certificate: ClientCertificate, by: Any, **facts: Any) -> None:
+    """What is known of the partner's side (PARTNER): whom to ask, how to renew, by what they recognise us, and who
+    here is told first. What is not given stays. No change to what runs."""
+    now = {field: _short(field, value) for field, value in facts.items()}
+    changed = [field for field, value in now.items() if getattr(certificate, field) != value]
+    if not changed:
         return
     take_turns(certificate.environment)
-    certificate.contact, certificate.how_to_renew = contact, how_to_renew
-    certificate.save(update_fields=["contact", "how_to_renew"])
-    trail.record("certificate.described", by=by, subject=certificate)
+    for field in changed:
+        setattr(certificate, field, now[field])
+    certificate.save(update_fields=changed)
+    trail.record("certificate.described", by=by, subject=certificate, changed=sorted(changed))
+
+
+def _short(field: str, value: Any) -> Any:
+    if field not in PARTNER:
+        raise TypeError(f"{field} is nothing that describe() knows")
+    if field == "identified_by":
+        return [kind for kind in IDENTIFIED_BY if kind in value]
+    if isinstance(value, str):
+        return value.strip()[: 5000 if field in ("how_to_renew", "notes") else 200]
+    return value
 
 
 @transaction.atomic

@@ -14,7 +14,7 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from certificates import listing, rows
-from certificates.models import TrustedAuthority, Version
+from certificates.models import IDENTIFIED_BY, TrustedAuthority, Version
 
 register = template.Library()
 
@@ -74,6 +74,12 @@ def authority_status(authority: TrustedAuthority) -> listing.Status:
 def copied(about: str, value: str) -> dict[str, Any]:
     """A hexadecimal value, in whole bytes, with a button that copies it."""
     return {"about": about, "value": f"{'0' * (len(value) % 2)}{value}", "id": slugify(about)}
+
+
+@register.filter
+def recognised(kinds: list[str]) -> str:
+    """“its subject, its issuer”."""
+    return ", ".join(str(IDENTIFIED_BY[kind]) for kind in kinds if kind in IDENTIFIED_BY)
 
 
 @register.filter

@@ -15,7 +15,7 @@ from environments.access import Right, get_environment
 def get_certificate(person: Any, app: str, env: str, pk: UUID, *, to: Right = Right.CERTIFICATES) -> ClientCertificate:
     """The certificate, if this person may; a removed one can be seen and not changed."""
     environment = get_environment(person, app, env, to=to)
-    certificates = ClientCertificate.objects.filter(environment=environment).select_related("in_use")
+    certificates = ClientCertificate.objects.filter(environment=environment).select_related("in_use", "responsible")
     if to != Right.VIEW:
         certificates = certificates.filter(removed_at=None)
     certificate: ClientCertificate = get_object_or_404(certificates, pk=pk)

@@ -14,7 +14,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from certificates import actions, listing, pkcs12
+from certificates import actions, current, listing, pkcs12
 from certificates.models import ClientCertificate, Draft, Pin
 from environments import actions as environments
 from environments.models import Person
@@ -622,6 +622,25 @@ def test_renaming_keeps_what_was_typed_where_the_name_is_taken(signed_in, at, ad
     assert response.status_code == 422
     assert "already a certificate" in error_beside(response, "name")
     assert response.context["form"]["contact"].value() == "Anna"
+
+
+def test_what_is_known_of_the_partner_stands_on_the_page_and_is_no_change(signed_in, at, add_certificate, owner):
+    certificate = add_certificate("Bank")
+    running = current.content(certificate.environment).digest
+    known = {
+        "name": "Bank", "contact": "Anna", "contact_mail": "pki@bank.example", "how_to_renew": "By mail",
+        "ticket_queue": "BANK-PKI", "identified_by": ["issuer", "subject"], "responsible": owner.pk, "notes": "Slow",
+    }  # fmt: skip
+    assert signed_in.post(at("certificate-rename", certificate.pk), known).status_code == 302
+
+    page = text_of(signed_in.get(at("certificate", certificate.pk)))
+    for words in ("pki@bank.example", "BANK-PKI", "its subject, its issuer", "Responsible here Grace", "Slow"):
+        assert words in page
+    assert current.content(certificate.environment).digest == running
+
+    refused = signed_in.post(at("certificate-rename", certificate.pk), known | {"contact_mail": "nobody"})
+    assert refused.status_code == 422
+    assert refused.context["form"]["notes"].value() == "Slow"
 
 
 def test_of_two_who_edit_at_once_the_second_sees_what_the_first_saved(signed_in, at, add_certificate):

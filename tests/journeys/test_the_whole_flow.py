@@ -197,7 +197,7 @@ def test_6_restart_only_leaves_changes_waiting_and_undo_takes_them_back(page: Pa
 def test_7_rename_disable_and_remove(page: Page, product: Product):
     page.goto("/apps/invoicing/acceptance/network/")
     page.get_by_role("link", name="Second", exact=True).first.click()
-    page.get_by_role("link", name="Edit name and contact").click()
+    page.get_by_role("link", name="Edit name and partner").click()
     page.get_by_label("Name", exact=True).fill("Spare")
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#chips")).to_contain_text("Up to date")
