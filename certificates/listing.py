@@ -74,6 +74,8 @@ class Row:
     # How it differs from what runs, and the class of a row that does; set by an upper layer (rollouts).
     mark: str = ""
     css: str = ""
+    # Whether a server turned it away when it was last tested; also set by an upper layer.
+    turned_away: bool = False
 
     @property
     def version(self) -> Version | None:
@@ -81,7 +83,7 @@ class Row:
 
     @property
     def status(self) -> Status:
-        return status_of(self.certificate, pinned=bool(self.pins))
+        return status_of(self.certificate, pinned=bool(self.pins), turned_away=self.turned_away)
 
     @property
     def name(self) -> str:
@@ -182,8 +184,10 @@ def page_number(text: str) -> int:
     return max(1, int(text)) if text.isascii() and text.isdigit() and len(text) < 7 else 1
 
 
-def status_of(certificate: ClientCertificate, *, pinned: bool, now: datetime | None = None) -> Status:
-    """The worst of what is known: disabled, validity, no key, warnings, no pin; otherwise OK."""
+def status_of(
+    certificate: ClientCertificate, *, pinned: bool, turned_away: bool = False, now: datetime | None = None
+) -> Status:
+    """The worst of what is known: disabled, validity, last test, no key, warnings, no pin; otherwise OK."""
     version = certificate.in_use
     if not certificate.enabled:
         return Status(_("Disabled"), "plain", "pause")
@@ -192,6 +196,8 @@ def status_of(certificate: ClientCertificate, *, pinned: bool, now: datetime | N
     validity = version.status(now)
     if validity == "expired":
         return Status(_("Expired"), "bad", "alert")
+    if turned_away:
+        return Status(_("Refused in test"), "bad", "alert")
     if validity == "not-yet-valid":
         return Status(_("Not yet valid"), "bad", "alert")
     if version.is_tracked_only:

@@ -16,12 +16,13 @@ from certificates.models import EXPIRES_SOON, ClientCertificate, Version
 from environments.access import Right, rights_of
 from environments.models import Environment, Membership
 from portal.templatetags.page import ago, left, moment
+from rollouts.connections import TurnedAway
 from rollouts.standing import Chip, Standing
 
 # Certificates that the page names; the list of all certificates, sorted by their end, has the rest.
 AT_MOST = 200
 # Lower is worse.
-EXPIRED, FAILED, NOT_RUNNING, NOT_YET_VALID, STOPPED, EXPIRING, WAITING = range(7)
+EXPIRED, FAILED, NOT_RUNNING, TURNED_AWAY, NOT_YET_VALID, STOPPED, EXPIRING, WAITING = range(8)
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,15 @@ def needs(person: Any, stands: Mapping[UUID, Standing]) -> list[Need]:
     concerned = Q(expires_at__lte=now + EXPIRES_SOON)
     if early := [pk for pk, stand in stands.items() if stand.comparison.statuses.get("not-yet-valid")]:
         concerned |= Q(environment__in=early, in_use__not_before__gt=now)
+    away = {pk: by for stand in stands.values() for pk, by in stand.turned_away.items()}
+    if away:
+        concerned |= Q(pk__in=list(away))
     certificates = listed.filter(concerned).select_related("in_use").annotate(renewal_ready=Exists(newer))
     # Sooner is worse, so what a list has no room for is the least of it.
     for certificate in certificates.order_by("expires_at")[:AT_MOST]:
         environment = stands[certificate.environment_id].environment
+        if by := away.get(certificate.pk):
+            found.append(_of_turned_away(certificate, environment, by))
         if need := _of_certificate(certificate, environment, rights[environment.pk], now):
             found.append(need)
     return sorted(found, key=lambda need: (need.rank, need.when))
@@ -116,6 +122,14 @@ def _of_app(stand: Standing, rights: frozenset[Right]) -> Need | None:
 def _unreachable(stand: Standing) -> bool:
     d = stand.destination
     return d is not None and d.wanted_running and d.observed_status in ("unreachable", "stopped")
+
+
+def _of_turned_away(certificate: ClientCertificate, environment: Environment, by: TurnedAway) -> Need:
+    chip, clause = Chip(_("Refused in test"), "bad", "alert"), _("by %(server)s") % {"server": by.key}
+    address = environment.url("connection", by.pin)
+    return Need(
+        TURNED_AWAY, timezone.now(), chip, certificate.name, environment, clause, address, _("See why"), certificate
+    )
 
 
 def _of_certificate(

@@ -10,17 +10,19 @@ import hashlib
 import json
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from django.conf import settings
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
@@ -30,7 +32,7 @@ from certificates import addresses, current
 from certificates.addresses import AddressError, TestAddress
 from certificates.content import Content, PinnedTarget, Slot
 from certificates.identities import Identity
-from certificates.models import Pin, Version
+from certificates.models import Pin, TrustedAuthority, Version
 from certificates.targets import HOST
 from environments.models import Environment
 from rollouts import outbound, probing
@@ -77,18 +79,54 @@ def of_content(environment: Environment, destination: Destination | None, conten
 def of_pins(environment: Environment, destination: Destination | None, pins: Iterable[Any]) -> list[Connection]:
     """Those of these pins (by their primary keys) as they are now. Of a pin to a disabled certificate there is none.
     Two queries, for any number of certificates elsewhere."""
-    trusted = environment.authorities.filter(removed_at=None).order_by("sha256").values_list("sha256", flat=True)
-    trust = _digest_of_trust(destination, trusted)
+    found = _of_pins(Pin.objects.filter(pk__in=pins), {environment.pk: destination})
+    return [connection for *_ids, connection in found]
+
+
+def _of_pins(
+    pins: QuerySet[Pin], destinations: Mapping[UUID, Destination | None]
+) -> Iterator[tuple[UUID, UUID, UUID | None, Connection]]:
+    """Environment, pin, certificate and connection of each; `destinations`: of each of their environments."""
+    authorities: dict[UUID, list[str]] = defaultdict(list)
+    trusted = TrustedAuthority.objects.filter(environment__in=list(destinations), removed_at=None)
+    for environment, sha256 in trusted.order_by("sha256").values_list("environment", "sha256"):
+        authorities[environment].append(sha256)
+    trust = {pk: _digest_of_trust(destination, authorities[pk]) for pk, destination in destinations.items()}
     columns = (
-        "kind", "key", "test_address", "certificate__slug", "certificate__enabled", "certificate__in_use__sealed",
-        "certificate__in_use__sha256", "certificate__in_use__chain",
+        "environment", "pk", "certificate", "kind", "key", "test_address", "certificate__slug",
+        "certificate__enabled", "certificate__in_use__sealed", "certificate__in_use__sha256",
+        "certificate__in_use__chain",
     )  # fmt: skip
-    found = []
-    for kind, key, typed, slug, enabled, sealed, sha256, chain in Pin.objects.filter(pk__in=pins).values_list(*columns):
+    for row in pins.values_list(*columns):
+        environment, pin, certificate, kind, key, typed, slug, enabled, sealed, sha256, chain = row
         if slug and not (enabled and sealed):
             continue
         slot = Slot(slug, sha256, tuple(link["sha256"] for link in chain)) if slug else None
-        found.append(_connection(PinnedTarget(kind, key, slug), slot, typed, trust))
+        yield environment, pin, certificate, _connection(PinnedTarget(kind, key, slug), slot, typed, trust[environment])
+
+
+class TurnedAway(NamedTuple):
+    """By which server: its pin, and the target."""
+
+    pin: UUID
+    key: str
+
+
+def turned_away(destinations: Mapping[UUID, Destination | None]) -> dict[UUID, dict[UUID, TurnedAway]]:
+    """The certificates that a server turned away, or that would not be shown to it, when they were last tested, as
+    they are now: by environment, then by certificate. `destinations`: of each environment asked about. One query; two
+    more where there are any."""
+    last = ConnectionTest.objects.filter(
+        environment__in=list(destinations), is_last=True, verdict__in=IN_THE_WAY, version__isnull=False
+    )
+    basis = {(environment, key): basis for environment, key, basis in last.values_list("environment", "key", "basis")}
+    found: dict[UUID, dict[UUID, TurnedAway]] = {}
+    if basis:
+        places = {environment: destinations[environment] for environment, _key in basis}
+        pins = Pin.objects.filter(environment__in=list(places), key__in={key for _environment, key in basis})
+        for environment, pin, certificate, connection in _of_pins(pins.order_by("-key"), places):
+            if certificate and basis.get((environment, connection.key)) == connection.basis:
+                found.setdefault(environment, {})[certificate] = TurnedAway(pin, connection.key)
     return found
 
 
@@ -172,6 +210,8 @@ def kept(
     moment: str = "",
 ) -> ConnectionTest:
     """Keeps a result; of one target those that nobody can look at any more go."""
+    of_target = ConnectionTest.objects.filter(environment=environment, key=connection.key)
+    of_target.filter(is_last=True).update(is_last=False)
     made = ConnectionTest.objects.create(
         environment=environment,
         rollout=rollout,
@@ -189,8 +229,7 @@ def kept(
         tested_by=str(by),
     )
     if rollout is None:
-        loose = ConnectionTest.objects.filter(environment=environment, key=connection.key, rollout=None)
-        old = loose.order_by("-tested_at").values_list("pk", flat=True)[KEPT:]
+        old = of_target.filter(rollout=None).order_by("-tested_at").values_list("pk", flat=True)[KEPT:]
         ConnectionTest.objects.filter(pk__in=list(old)).delete()
     return made
 

@@ -351,6 +351,8 @@ class ConnectionTest(models.Model):
     facts = models.JSONField(default=dict)  # rollouts.probing.Finding
     tested_at = models.DateTimeField(default=timezone.now)
     tested_by = models.CharField(max_length=200)
+    # Whether no test of this target came after it (rollouts.connections.kept); lists ask for those alone.
+    is_last = models.BooleanField(default=True, db_default=False)
 
     class Meta:
         ordering = ["-tested_at"]
@@ -361,7 +363,10 @@ class ConnectionTest(models.Model):
                 name="one_test_per_target_and_moment_of_a_rollout",
             ),
         ]
-        indexes = [models.Index(fields=["environment", "key", "-tested_at"], name="tests_of_a_target")]
+        indexes = [
+            models.Index(fields=["environment", "key", "-tested_at"], name="tests_of_a_target"),
+            models.Index(fields=["environment", "verdict"], condition=Q(is_last=True), name="last_tests_by_verdict"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.key}: {self.verdict}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,7 @@ from environments.models import Environment
 from rollouts import authors
 from rollouts.changes import Change
 from rollouts.comparisons import Compared, compared, comparisons, keep
+from rollouts.connections import TurnedAway, turned_away
 from rollouts.models import Destination, Pulse, Rollout
 from rollouts.states import ACTIVE
 
@@ -48,6 +49,8 @@ class Standing:
     destination: Destination | None
     active: Rollout | None = None
     last: Rollout | None = None
+    # Certificates that a server turned away when they were last tested, and which server.
+    turned_away: dict[UUID, TurnedAway] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -178,9 +181,10 @@ class Standing:
 
     @property
     def certificates(self) -> Chip:
+        counted = {**self.comparison.statuses, "refused": len(self.turned_away)}
         for status, words in CERTIFICATE_WORDS.items():
-            if n := self.comparison.statuses.get(status):
-                tone = "bad" if status in ("expired", "not-yet-valid") else "warn"
+            if n := counted.get(status):
+                tone = "warn" if status == "expiring" else "bad"
                 return Chip(words(n), tone, "alert" if tone == "bad" else "clock")
         if not self.comparison.statuses:
             return Chip(_("No certificates"), "plain", "circle")
@@ -197,6 +201,7 @@ WORDS_OF_KIND = {
 
 CERTIFICATE_WORDS = {
     "expired": lambda n: ngettext("%(n)d expired", "%(n)d expired", n) % {"n": n},
+    "refused": lambda n: ngettext("%(n)d refused in test", "%(n)d refused in test", n) % {"n": n},
     "not-yet-valid": lambda n: ngettext("%(n)d not yet valid", "%(n)d not yet valid", n) % {"n": n},
     "expiring": lambda n: ngettext("%(n)d expiring", "%(n)d expiring", n) % {"n": n},
 }
@@ -207,7 +212,8 @@ def standing(environment: Environment) -> Standing:
 
 
 def standings(environments: Iterable[Environment]) -> dict[UUID, Standing]:
-    """The standing of each environment, by its id, in five queries, and a few more where something has changed."""
+    """The standing of each environment, by its id, in six queries, and a few more where something has changed, or where
+    a certificate was turned away."""
     environments = list(environments)
     # The content of a revision is as long as there are certificates; who needs it, loads it.
     destinations = {
@@ -229,10 +235,13 @@ def standings(environments: Iterable[Environment]) -> dict[UUID, Standing]:
     }
     active = {r.environment_id: r for r in Rollout.objects.filter(environment__in=environments, state__in=ACTIVE)}
     found = comparisons(environments, {pk: destination.running_id for pk, destination in destinations.items()})
+    away = turned_away({environment.pk: destinations.get(environment.pk) for environment in environments})
     stands = {}
     for environment in environments:
         pk = environment.pk
-        stands[pk] = Standing(environment, found[pk], destinations.get(pk), active.get(pk), last.get(pk))
+        stands[pk] = Standing(
+            environment, found[pk], destinations.get(pk), active.get(pk), last.get(pk), away.get(pk, {})
+        )
         for known in (stands[pk].destination, stands[pk].active, stands[pk].last):
             if known is not None:
                 known.environment = environment

@@ -42,7 +42,6 @@ def certificate(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpRespo
         pins=pins,
         position=others.filter(position__lte=shown.position).count(),
         total=others.count(),
-        state=listing.status_of(shown, pinned=bool(pins)),
         warnings=listing.warned(version) if version else [],
         ending=ending_of(version) if version else None,
         elsewhere=_elsewhere(request, shown, version) if version else [],

@@ -12,10 +12,12 @@ from django.utils.translation import gettext as _
 
 from certificates.content import PinnedTarget
 from certificates.dialects import dialect_of
+from certificates.listing import Status, status_of
 from certificates.models import ClientCertificate
 from certificates.targets import WORDS, Interpretation
 from environments.models import Environment
 from rollouts import connections, exporters
+from rollouts.models import Destination
 from rollouts.standing import Standing
 
 register = template.Library()
@@ -48,6 +50,26 @@ def mark_rows(standing: Standing, what: str, rows: Any) -> str:
         key = row.key if what == "pin" else row.certificate.slug
         row.mark, row.css = mark(standing, what, key), row_mark(standing, what, key)
     return ""
+
+
+@register.simple_tag
+def turned_away_rows(rows: Any, standing: Standing | None = None) -> str:
+    """Gives the certificates of a list what servers said to them last; without a standing, of any environments."""
+    if standing is not None:
+        away = {standing.environment.pk: standing.turned_away}
+    else:
+        places = {row.certificate.environment_id for row in rows}
+        known = {d.pk: d for d in Destination.objects.filter(pk__in=places)}
+        away = connections.turned_away({pk: known.get(pk) for pk in places})
+    for row in rows:
+        row.turned_away = row.certificate.pk in away.get(row.certificate.environment_id, {})
+    return ""
+
+
+@register.simple_tag
+def status_now(standing: Standing, certificate: ClientCertificate, pins: Any) -> Status:
+    """The status of one certificate, the last tests of its pins among it."""
+    return status_of(certificate, pinned=bool(pins), turned_away=certificate.pk in standing.turned_away)
 
 
 @register.simple_tag

@@ -8,7 +8,10 @@ import re
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from audit.models import Event
 from certificates import actions as certificates
@@ -20,6 +23,7 @@ from environments.refusals import Refused
 from rollouts import actions, connections
 from rollouts.connectors import connect
 from rollouts.models import ConnectionTest
+from rollouts.standing import standing, standings
 from tests import pki
 from tests.rollouts import partners
 from tests.rollouts.partners import CLIENT, HOST, OF_STRANGER, ROOT, Files
@@ -222,6 +226,47 @@ def test_a_refusal_is_red_on_the_network_page(pinned, client, owner, environment
     client.post(environment.url("connection", pin.pk))
     page = client.get(environment.url("network")).content.decode()
     assert re.search(r'class="chip bad[^"]*">.*?Refused', page, re.DOTALL)
+
+
+def test_a_refused_certificate_is_red_wherever_it_is_listed_until_it_is_accepted(pinned, client, owner, environment):
+    pin = pinned(OF_STRANGER)
+    client.force_login(owner)
+    pages = [environment.url("network"), pin.certificate.get_absolute_url(), reverse("all-certificates")]
+    assert not any("Refused in test" in text_of(client.get(page)) for page in pages)
+
+    actions.test_connection(pin=pin, by=owner)
+    assert all("Refused in test" in text_of(client.get(page)) for page in pages)
+    assert standing(environment).certificates.text == "1 refused in test"
+    home = text_of(client.get(reverse("home")))
+    assert f"Refused in test Bank in {environment} by {HOST} See why" in home
+
+    # A test that would be accepted is one of another certificate: the red goes with the change, before any new test.
+    good = certificates.add(
+        environment=environment, name="Good", by=owner, identity=pkcs12.read(pki.pfx(CLIENT, "secret"), "secret")
+    )
+    target = certificates.read_target(environment=environment, text=HOST)
+    certificates.change_pin(
+        pin=pin, target=target, certificate=good, test_address=pin.test_address, by=owner
+    )  # fmt: skip
+    assert not any("Refused in test" in text_of(client.get(page)) for page in [*pages, reverse("home")])
+
+
+def test_lists_ask_no_more_for_many_refused_certificates_than_for_one(pinned, client, owner, environment):
+    def asked() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            standings([environment])
+        return len(queries)
+
+    connections_of = [pinned(OF_STRANGER, name="Bank 1", text="one.example.com")]
+    actions.test_connection(pin=connections_of[0], by=owner)
+    standings([environment])
+    one = asked()
+    for number in (2, 3):
+        pin = pinned(OF_STRANGER, name=f"Bank {number}", text=f"n{number}.example.com")
+        actions.test_connection(pin=pin, by=owner)
+    standings([environment])
+    assert asked() == one
+    assert standing(environment).certificates.text == "3 refused in test"
 
 
 def test_a_viewer_looks_and_does_not_test(pinned, owner, environment):
