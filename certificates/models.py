@@ -169,6 +169,8 @@ class Version(Lived, models.Model):
     created_by = models.CharField(max_length=200)
     # The words that a search looks in, without regard to case; a version never changes, so neither do they.
     sought = models.TextField(editable=False, db_default="")
+    # When the first certificate of its chain ends; null without a chain. Follows from `chain`, too.
+    chain_ends_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering = ["-number"]
@@ -181,6 +183,7 @@ class Version(Lived, models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.sought = sought_in(self)
+        self.chain_ends_at = min((datetime.fromisoformat(link["not_after"]) for link in self.chain), default=None)
         super().save(*args, **kwargs)
 
     @property

@@ -34,6 +34,8 @@ app.conf.beat_scheduler = "portal.celery:Clock"
 app.conf.beat_schedule = {
     "sweep": {"task": "rollouts.sweep", "schedule": 3.0, "options": {"expires": 3.0}},
     "tidy": {"task": "rollouts.tidy", "schedule": 600.0, "options": {"expires": 600.0}},
+    "watch": {"task": "notices.watch", "schedule": 60.0, "options": {"expires": 60.0}},
+    "send": {"task": "notices.send", "schedule": 30.0, "options": {"expires": 30.0}},
 }
 # While no worker empties the queue, this many messages are enough to find in it.
 LONGEST_QUEUE = 100

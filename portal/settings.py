@@ -63,6 +63,7 @@ SECURE_CSP = {
 
 INSTALLED_APPS = [
     "portal",
+    "notices",
     "rollouts",
     "certificates",
     "environments",
@@ -255,6 +256,10 @@ if MAILS:
     EMAIL_HOST, EMAIL_PORT = _smtp["HOST"], _smtp["PORT"]
     EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _smtp["HOST_USER"], _smtp["HOST_PASSWORD"]
     EMAIL_USE_SSL, EMAIL_USE_TLS, EMAIL_TIMEOUT = _smtp["USE_SSL"], _smtp["USE_TLS"], _smtp["TIMEOUT"]
+# Asked for after each look at what expires, by whoever should notice that no look was made (Healthchecks, say).
+HEARTBEAT_URL = env.text("COUNTERSIGN_HEARTBEAT_URL")
+# Who may read /metrics: whoever sends this as a bearer token. Left out, there is no such page.
+METRICS_TOKEN = env.text("COUNTERSIGN_METRICS_TOKEN")
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("COUNTERSIGN_MAIL_FROM", "countersign@localhost")
 
 # --- Accounts ---------------------------------------------------------------------------------------------------------

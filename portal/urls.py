@@ -6,6 +6,7 @@ from __future__ import annotations
 from django.urls import include, path
 
 from certificates.views import authorities, network
+from notices.views import channels, feeds, metrics, snoozing
 from portal import audit_log, auth, views
 from portal.health import page as health
 from rollouts.views import hooks, importing, searching, series
@@ -29,6 +30,10 @@ urlpatterns = [
     path("apply/<uuid:pk>/live/", series.live, name="series-live"),
     path("hooks/exports/<str:token>/", hooks.fetch, name="hook-export"),
     path("hooks/reports/<uuid:pk>/", hooks.report, name="hook-report"),
+    path("metrics", metrics.metrics, name="metrics"),
+    path("calendars/", feeds.calendars, name="calendars"),
+    path("calendars/<str:mark>/close/", feeds.calendar_close, name="calendar-close"),
+    path("calendars/<str:token>.ics", feeds.feed, name="calendar-feed"),
     path("search/", searching.search_page, name="search"),
     path("import/", importing.import_new, name="import-new"),
     path("import/<uuid:group>/", importing.import_look, name="import"),
@@ -36,6 +41,16 @@ urlpatterns = [
     path("", include("environments.urls")),
     path("apps/<slug:app>/", views.application, name="application"),
     path("apps/<slug:app>/new/", views.environment_new, name="environment-new"),
+    path("apps/<slug:app>/settings/notices/", channels.notices, name="notices"),
+    path("apps/<slug:app>/settings/notices/add/<str:kind>/", channels.channel_new, name="channel-new"),
+    path("apps/<slug:app>/settings/notices/<uuid:pk>/", channels.channel_edit, name="channel-edit"),
+    path("apps/<slug:app>/settings/notices/<uuid:pk>/test/", channels.channel_test, name="channel-test"),
+    path("apps/<slug:app>/settings/notices/<uuid:pk>/remove/", channels.channel_remove, name="channel-remove"),
+    path("apps/<slug:app>/settings/notices/messages/<uuid:pk>/", channels.message, name="message"),
+    path("apps/<slug:app>/settings/notices/messages/<uuid:pk>/again/", channels.message_again, name="message-again"),
+    path("apps/<slug:app>/settings/notices/<slug:env>/lead/", channels.lead, name="lead"),
+    path("apps/<slug:app>/<slug:env>/network/certificates/<uuid:pk>/snooze/", snoozing.snooze, name="snooze"),
+    path("apps/<slug:app>/<slug:env>/network/certificates/<uuid:pk>/wake/", snoozing.wake, name="wake"),
     path("apps/<slug:app>/<slug:env>/", include("rollouts.urls")),
     path("apps/<slug:app>/<slug:env>/network/", include("certificates.urls")),
 ]

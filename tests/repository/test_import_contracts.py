@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-PACKAGES = ("portal", "rollouts", "certificates", "environments", "audit", "vault", "sandbox")
+PACKAGES = ("portal", "notices", "rollouts", "certificates", "environments", "audit", "vault", "sandbox")
 
 # The contract's name, the module that breaks it, and how.
 BREACHES = [
