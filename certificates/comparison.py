@@ -8,8 +8,8 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from certificates.listing import key_of, readable
-from certificates.models import Version
+from certificates.listing import readable
+from certificates.models import Version, key_of
 
 
 @dataclass(frozen=True)

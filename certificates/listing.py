@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from certificates.actions import warnings_of
-from certificates.models import ClientCertificate, Pin, TrustedAuthority, Version
+from certificates.models import ClientCertificate, Pin, TrustedAuthority, Version, key_of
 from environments.models import Environment
 
 T = TypeVar("T")
@@ -163,14 +163,16 @@ class Sheet(Generic[T]):
         return self.number + 1 if self.number < self.pages else 0
 
 
-def sheet(name: str, listed: QuerySet[M], number: int, *, total: int | None = None) -> Sheet[Any]:
+def sheet(name: str, listed: QuerySet[M], number: int, *, total: int | None = None, at_once: bool = True) -> Sheet[Any]:
     """The primary keys of one page, in order; the last page where there are fewer. `total` is given where `listed` is
-    narrowed, so that its length is not known by counting alone: then one query both finds and counts."""
+    narrowed, so that its length is not known by counting alone. One query then both finds and counts, for a search that
+    looks through everything; not `at_once`, indexes answer each of the two sooner."""
     keys = listed.values_list("pk", flat=True)
-    if total is None:
-        total = found = listed.count()
+    if total is None or not at_once:
+        found = listed.count()
         number = min(number, max(1, -(-found // A_PAGE)))
-        return Sheet(name, list(keys[(number - 1) * A_PAGE : number * A_PAGE]), number, found, total)
+        items = list(keys[(number - 1) * A_PAGE : number * A_PAGE])
+        return Sheet(name, items, number, found, found if total is None else total)
     start = (number - 1) * A_PAGE
     counted = listed.annotate(found=Window(Count("*"))).values_list("pk", "found")[start : start + A_PAGE]
     rows = list(counted)
@@ -242,17 +244,15 @@ def certificates_of(environment: Environment, text: str, number: int) -> Sheet[R
     return replace(found, items=rows)
 
 
-def certificates_in(listed: QuerySet[ClientCertificate], text: str, number: int, *, within: Q) -> Sheet[Row]:
-    """A page of certificates of any environments, the next to expire first. `within` narrows what a search looks at."""
-    ordered = listed.order_by("expires_at", "pk")
-    if text:
-        found = sheet("page", search(ordered, text, within=within), number, total=ordered.count())
-    else:
-        found = sheet("page", ordered, number)
-    rows = rows_of(found.items, ("expires_at", "pk"), "environment__application")
+def certificates_in(
+    found: QuerySet[ClientCertificate], number: int, *, order: tuple[str, ...], total: int | None, at_once: bool
+) -> Sheet[Row]:
+    """A page of certificates of any environments in this order; `total` and `at_once` as for `sheet`."""
+    listed = sheet("page", found.order_by(*order), number, total=total, at_once=at_once)
+    rows = rows_of(listed.items, order, "environment__application")
     for row in rows:
         row.address = row.certificate.get_absolute_url()
-    return replace(found, items=rows)
+    return replace(listed, items=rows)
 
 
 def rows_of(keys: Collection[UUID], order: Iterable[str], *related: str) -> list[Row]:
@@ -374,11 +374,6 @@ def neutral(cell: str) -> str:
     if re.fullmatch(r"-?[0-9]+", cell):
         return cell
     return f"'{cell}" if cell.lstrip(" \u00a0").startswith(FORMULA) or cell.startswith(FORMULA) else cell
-
-
-def key_of(version: Version) -> str:
-    """“RSA 2048”, “EC P-256”, “Ed25519”."""
-    return f"{version.key_kind} {version.key_bits}" if version.key_kind in ("RSA", "DSA") else version.key_kind
 
 
 def name_parts(name: str) -> list[str]:

@@ -24,8 +24,10 @@ IDENTIFIED_BY = {
     "issuer": _("its issuer"),
     "key": _("its public key"),
 }
-# column of a client certificate → the one that follows from it
-FOLLOWS = {"name": "sought", "in_use": "expires_at"}
+# Stored warnings of a certificate that servers may refuse for what it is, whatever the day (certificates.facts)
+WEAK = frozenset({"weak_key", "explicit_curve", "dsa_key", "weak_signature", "no_client_auth"})
+# column of a client certificate → those that follow from it
+FOLLOWS = {"name": ("sought",), "in_use": ("expires_at", "issued_by", "public_key", "weak", "tracked_only")}
 
 
 class ClientCertificate(models.Model):
@@ -55,10 +57,15 @@ class ClientCertificate(models.Model):
     created_by = models.CharField(max_length=200)
     removed_at = models.DateTimeField(null=True, blank=True)
     removed_by = models.CharField(max_length=200, blank=True)
-    # What lists are searched and sorted by, at any length: the name without regard to case, and the end of what is in
-    # use. Both follow from the columns above; save() sees to it.
+    # What lists are searched, filtered and sorted by, at any length: the name without regard to case, and of what is in
+    # use its end, issuer, kind of key (“RSA 2048”), whether it is weak (WEAK), and whether its key is missing. All
+    # follow from the columns above; save() sees to it.
     sought = models.TextField(editable=False, db_default="")
     expires_at = models.DateTimeField(null=True, editable=False)
+    issued_by = models.CharField(max_length=200, editable=False, default="", db_default="")
+    public_key = models.CharField(max_length=60, editable=False, default="", db_default="")
+    weak = models.BooleanField(editable=False, default=False, db_default=False)
+    tracked_only = models.BooleanField(editable=False, default=False, db_default=False)
 
     class Meta:
         ordering = ["position", "created_at"]
@@ -74,6 +81,27 @@ class ClientCertificate(models.Model):
                 fields=["environment", "expires_at", "id"],
                 condition=Q(removed_at=None),
                 name="listed_by_expiry_in_one_place",
+            ),
+            # The place comes last, so that counting what somebody may see reads the index alone.
+            models.Index(
+                fields=["issued_by", "expires_at", "id", "environment"],
+                condition=Q(removed_at=None),
+                name="listed_by_issuer",
+            ),
+            models.Index(
+                fields=["public_key", "expires_at", "id", "environment"],
+                condition=Q(removed_at=None),
+                name="listed_by_key",
+            ),
+            models.Index(fields=["sought", "id"], condition=Q(removed_at=None), name="listed_by_name"),
+            models.Index(fields=["expires_at", "id"], condition=Q(removed_at=None, weak=True), name="listed_weak"),
+            models.Index(
+                fields=["expires_at", "id"], condition=Q(removed_at=None, tracked_only=True), name="listed_tracked_only"
+            ),
+            models.Index(
+                fields=["environment", "expires_at"],
+                condition=Q(removed_at=None, enabled=True),
+                name="enabled_by_expiry_in_a_place",
             ),
         ]
         constraints = [
@@ -92,13 +120,22 @@ class ClientCertificate(models.Model):
         if written is None or "name" in written:
             self.sought = self.name.casefold()
         if written is None or "in_use" in written:
-            self.expires_at = self.in_use.not_after if self.in_use else None
+            self.follow()
         if written is not None:
-            written |= {follows for column, follows in FOLLOWS.items() if column in written}
+            written |= {one for column, follows in FOLLOWS.items() if column in written for one in follows}
         super().save(*args, update_fields=written, **kwargs)
 
     def get_absolute_url(self) -> str:
         return self.environment.url("certificate", self.pk)
+
+    def follow(self) -> None:
+        """What lists say of the version in use."""
+        version = self.in_use
+        self.expires_at = version.not_after if version else None
+        self.issued_by = (version.issuer_common_name or version.issuer)[:200] if version else ""
+        self.public_key = key_of(version) if version else ""
+        self.weak = version is not None and any(warning["code"] in WEAK for warning in version.warnings)
+        self.tracked_only = version is None or version.is_tracked_only
 
 
 class ChainCertificate(models.Model):
@@ -203,6 +240,12 @@ def sought_in(version: Any) -> str:
     """Common name, alternative names, subject and issuer of a version, case-folded, one a line."""
     words = [version.common_name, *version.names, version.subject, version.issuer_common_name]
     return "\n".join(word.casefold() for word in words if word)
+
+
+def key_of(version: Any) -> str:
+    """“RSA 2048”, “EC P-256”, “Ed25519”."""
+    bits = f" {version.key_bits}" if version.key_kind in ("RSA", "DSA") else ""
+    return f"{version.key_kind}{bits}"
 
 
 def status_at(now: datetime, not_before: datetime, not_after: datetime) -> str:

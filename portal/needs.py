@@ -21,6 +21,8 @@ from rollouts.standing import Chip, Standing
 
 # Certificates that the page names; the list of all certificates, sorted by their end, has the rest.
 AT_MOST = 200
+# What is read of each; the rest of a version is long.
+NAMED = ("environment", "name", "in_use__number", "in_use__not_before", "in_use__not_after")
 # Lower is worse.
 EXPIRED, FAILED, NOT_RUNNING, TURNED_AWAY, NOT_YET_VALID, STOPPED, EXPIRING, WAITING = range(8)
 
@@ -47,10 +49,16 @@ class Need:
         return self.environment.get_absolute_url()
 
 
-def needs(person: Any, stands: Mapping[UUID, Standing]) -> list[Need]:
+class Needs(list[Need]):
+    """Worst first; `cut` says that more certificates end soon than are named here."""
+
+    cut = False
+
+
+def needs(person: Any, stands: Mapping[UUID, Standing]) -> Needs:
     """What needs this person in these environments: three queries, for any number of them."""
     if not stands:
-        return []
+        return Needs()
     rights = _rights(person, [stand.environment for stand in stands.values()])
     found = [need for stand in stands.values() if (need := _of_app(stand, rights[stand.environment.pk]))]
     newer = Version.objects.filter(
@@ -69,13 +77,16 @@ def needs(person: Any, stands: Mapping[UUID, Standing]) -> list[Need]:
         concerned |= Q(pk__in=list(away))
     certificates = listed.filter(concerned).select_related("in_use").annotate(renewal_ready=Exists(newer))
     # Sooner is worse, so what a list has no room for is the least of it.
-    for certificate in certificates.order_by("expires_at")[:AT_MOST]:
+    ending = list(certificates.only(*NAMED).order_by("expires_at")[: AT_MOST + 1])
+    for certificate in ending[:AT_MOST]:
         environment = stands[certificate.environment_id].environment
         if by := away.get(certificate.pk):
             found.append(_of_turned_away(certificate, environment, by))
         if need := _of_certificate(certificate, environment, rights[environment.pk], now):
             found.append(need)
-    return sorted(found, key=lambda need: (need.rank, need.when))
+    worst_first = Needs(sorted(found, key=lambda need: (need.rank, need.when)))
+    worst_first.cut = len(ending) > AT_MOST
+    return worst_first
 
 
 def _rights(person: Any, environments: Iterable[Environment]) -> dict[UUID, frozenset[Right]]:

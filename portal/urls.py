@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from certificates.views import authorities, network
+from certificates.views import authorities, everywhere
 from notices.views import channels, feeds, metrics, snoozing
 from portal import audit_log, auth, views
 from portal.health import page as health
@@ -19,8 +19,8 @@ urlpatterns = [
     path("health/parts/", health.health_parts, name="health-parts"),
     path("health/operations/", health.operations, name="operations"),
     path("audit/", audit_log.audit_log, name="audit-log"),
-    path("certificates/", network.all_certificates, name="all-certificates"),
-    path("certificates.csv", network.all_certificates_csv, name="all-certificates-csv"),
+    path("certificates/", everywhere.all_certificates, name="all-certificates"),
+    path("certificates.csv", everywhere.all_certificates_csv, name="all-certificates-csv"),
     path("authorities/", authorities.authorities, name="authorities"),
     path("authorities/new/", authorities.authority_new, name="authority-new"),
     path("authorities/<int:pk>/", authorities.authority_edit, name="authority-edit"),
@@ -37,6 +37,7 @@ urlpatterns = [
     path("search/", searching.search_page, name="search"),
     path("import/", importing.import_new, name="import-new"),
     path("import/<uuid:group>/", importing.import_look, name="import"),
+    path("needs/", views.needs_you, name="needs"),
     path("", views.home, name="home"),
     path("", include("environments.urls")),
     path("apps/<slug:app>/", views.application, name="application"),

@@ -21,12 +21,13 @@ from environments.models import Environment
 from environments.refusals import Refused
 from environments.views import members_of
 from portal.forms import EXPORT_ONLY, NewEnvironmentForm
-from portal.needs import needs
+from portal.needs import AT_MOST, needs
+from portal.strip import strip
 from rollouts import actions as rollouts
 from rollouts.models import Destination
 from rollouts.standing import Standing, standings
 
-NEEDS_SHOWN = 8
+NEEDS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,27 @@ def home(request: HttpRequest) -> HttpResponse:
     for row in all_rows:
         by_application[row.environment.application_id].append(row)
     needed = needs(request.user, {row.environment.pk: row.standing for row in all_rows})
+    places = [row.environment for row in all_rows]
     context = {
         "section": "applications",
         "applications": [(application, by_application[application.pk]) for application in applications],
         "several": sum(1 for row in all_rows if row.standing.count and row.standing.destination) > 1,
         "needs": needed[:NEEDS_SHOWN],
-        "more_needs": needed[NEEDS_SHOWN:],
+        "more_needs": max(0, len(needed) - NEEDS_SHOWN),
+        "needs_cut": needed.cut,
+        "strip": strip(places) if places else None,
+        "places": len(places),
         "sandbox": f"http://127.0.0.1:{settings.SANDBOX_PORT}/" if settings.SANDBOX and not applications else "",
     }
     return render(request, "portal/home.html", context)
+
+
+@require_safe
+def needs_you(request: HttpRequest) -> HttpResponse:
+    """All of what the home page shows the worst of."""
+    stands = standings(visible_environments(request.user).filter(archived_at=None))
+    context = {"section": "applications", "needs": needs(request.user, stands), "at_most": AT_MOST}
+    return render(request, "portal/needs.html", context)
 
 
 @require_safe

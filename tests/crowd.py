@@ -66,7 +66,9 @@ def _add(environment: Environment, numbers: Iterable[int], word: str, now: datet
             certificate=certificate, sealed=safe, number=1, created_by="Grace", **facts(name, number, environment, now)
         )
         version.sought = sought_in(version)
-        certificate.expires_at = version.not_after
+        certificate.in_use = version
+        certificate.follow()
+        certificate.in_use = None  # until the version is there
         sealed.append(safe)
         versions.append(version)
         certificates.append(certificate)

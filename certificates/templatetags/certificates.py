@@ -14,7 +14,7 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from certificates import listing, rows
-from certificates.models import IDENTIFIED_BY, TrustedAuthority, Version
+from certificates.models import IDENTIFIED_BY, TrustedAuthority, Version, key_of
 
 register = template.Library()
 
@@ -84,7 +84,7 @@ def recognised(kinds: list[str]) -> str:
 
 @register.filter
 def key(version: Version) -> str:
-    return listing.key_of(version)
+    return key_of(version)
 
 
 @register.filter

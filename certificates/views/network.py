@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from certificates import actions, listing
-from certificates.models import ClientCertificate, TrustedAuthority
+from certificates.models import TrustedAuthority
 from certificates.views.fetching import get_certificate, page
-from environments.access import Right, get_environment, sentence_for, visible_environments
+from environments.access import Right, get_environment, sentence_for
 from environments.models import Environment
 
 
@@ -56,41 +55,6 @@ def certificates_csv(request: HttpRequest, app: str, env: str) -> StreamingHttpR
     if query := request.GET.get("q", "").strip()[:200]:
         listed = listing.search(listed, query, within=Q(certificate__environment=environment))
     return download(listing.as_csv(listing.all_rows(listed)), f"{app}-{env}-certificates.csv")
-
-
-def everything(person: Any) -> tuple[QuerySet[ClientCertificate], Q]:
-    """The certificates in all environments that this person may see, but archived ones; and, of a version or pin,
-    whether it belongs to one of them."""
-    listed = ClientCertificate.objects.filter(removed_at=None)
-    if person.is_superuser:
-        # By what is left out, which is little: the index that they are sorted by is then all that is read.
-        hidden = list(Environment.objects.exclude(pk__in=visible_environments(person).filter(archived_at=None)))
-        if not hidden:
-            return listed, Q()
-        return listed.exclude(environment__in=hidden), ~Q(certificate__environment__in=hidden)
-    seen = list(visible_environments(person).filter(archived_at=None).order_by().values_list("pk", flat=True))
-    return listed.filter(environment__in=seen), Q(certificate__environment__in=seen)
-
-
-@require_safe
-def all_certificates(request: HttpRequest) -> HttpResponse:
-    """Every certificate that the reader may see, in whatever application: the next to expire first."""
-    listed, within = everything(request.user)
-    query = request.GET.get("q", "").strip()[:200]
-    certificates = listing.certificates_in(
-        listed, query, listing.page_number(request.GET.get("page", "")), within=within
-    )
-    context = {"section": "certificates", "certificates": certificates, "rows": certificates.items, "q": query}
-    return render(request, "certificates/all.html", context)
-
-
-@require_safe
-def all_certificates_csv(request: HttpRequest) -> StreamingHttpResponse:
-    listed, within = everything(request.user)
-    if query := request.GET.get("q", "").strip()[:200]:
-        listed = listing.search(listed, query, within=within)
-    rows = listing.all_rows(listed.order_by("expires_at", "pk"), "environment__application")
-    return download(listing.as_csv(rows, where=True), "certificates.csv")
 
 
 def download(parts: Iterator[bytes], name: str) -> StreamingHttpResponse:

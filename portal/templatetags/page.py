@@ -27,6 +27,7 @@ ICONS = {
     "up": '<path d="M8 12.5v-9M4 7.2l4-4 4 4"/>',
     "down": '<path d="M8 3.5v9M4 8.8l4 4 4-4"/>',
     "key": '<circle cx="5.2" cy="8" r="2.7"/><path d="M7.9 8h6M11.6 8v2.4M13.9 8v1.8"/>',
+    "cross": '<path d="M4.5 4.5l7 7M11.5 4.5l-7 7"/>',
     "pause": '<path d="M5.5 3.5v9M10.5 3.5v9"/>',
 }
 
