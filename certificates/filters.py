@@ -249,6 +249,8 @@ class FilterForm(forms.Form):
     weak = forms.BooleanField()
     tracked = forms.BooleanField()
 
+    # None has to be filled in; but then every label would say “(optional)”.
+    use_required_attribute = False
     # What each is called in an address, where a field cannot be.
     CALLED = {"since": "from", "until": "to", "place": "in"}
 
@@ -266,10 +268,6 @@ class FilterForm(forms.Form):
             self.fields[name].choices = offers  # type: ignore[attr-defined]
         for name, title in FLAGS.items():
             self.fields[name].label = title  # type: ignore[assignment]
-        for field in self.fields.values():
-            # None has to be filled in; and no label says “(optional)” eight times.
-            field.required = True
-            field.widget.use_required_attribute = lambda initial: False
 
     def add_prefix(self, field_name: str) -> str:
         return self.CALLED.get(field_name, field_name)

@@ -12,6 +12,8 @@ from typing import Any
 from uuid import uuid4
 
 from django.db import transaction
+from django.db.models import QuerySet, Value
+from django.db.models.functions import Mod
 from django.utils import timezone
 
 from certificates.models import ClientCertificate, Pin, Version, sought_in
@@ -116,3 +118,23 @@ def facts(name: str, number: int, environment: Environment, now: datetime) -> di
         "missing_issuer": "",
         "warnings": [],
     }
+
+
+def mix(environment: Environment) -> None:
+    """Makes them unlike one another, as lists meet them: of 61, one has expired, one is about to, one is weak, one is
+    tracked only, two are disabled; one of four has an elliptic curve; the others end over three years."""
+    listed = environment.certificates.filter(removed_at=None)
+    by_number = listed.annotate(of=Mod("position", Value(61)))
+    end(by_number.filter(of=1), timezone.now() - timedelta(days=1))
+    end(by_number.filter(of=2), timezone.now() + timedelta(days=20))
+    by_number.filter(of=3).update(weak=True)
+    by_number.filter(of=4).update(tracked_only=True)
+    by_number.filter(of__in=(5, 6)).update(enabled=False)
+    listed.annotate(of=Mod("position", Value(4))).filter(of=0).update(public_key="EC P-256")
+
+
+def end(certificates: QuerySet[ClientCertificate], when: datetime) -> None:
+    """All of these end then, after a year."""
+    of_these = Version.objects.filter(pk__in=certificates.values("in_use"))
+    of_these.update(not_before=when - timedelta(days=365), not_after=when)
+    certificates.update(expires_at=when)

@@ -16,7 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ SECTIONS = (
         "Upload",
         "Pages of an environment",
         "Lists and search",
+        "Home page and filters",
         "Lookup",
         "Export",
         "Forms of an export",
@@ -283,6 +284,52 @@ def test_lists_and_search_at_10000_and_100000(figures, owner, look):
         for words, (took, queries) in look(addresses, 5).items():
             rows.append((words, f"{target:,}", str(queries), ms(took)))
     figures.add("Lists and search", ("what", "certificates in all", "queries", "time"), rows)
+
+
+def test_the_home_page_and_every_filter_at_100_and_100000(figures, owner, look):
+    """The same ten environments, one of them production, five of six certificates pinned; issuers, keys, ends and
+    warnings as they are mixed in life."""
+    made = environments.create_application(name="Invoicing", by=owner)
+    places = [
+        environments.create_environment(application=made, name=f"Place {n}", production=n == 0, by=owner)
+        for n in range(10)
+    ]
+    week = datetime.now(UTC) + timedelta(days=17)
+    asked = {
+        "home page": "/",
+        "Needs you, all": "/needs/",
+        "All certificates": "/certificates/",
+        "by name": "/certificates/?sort=name",
+        "by application": "/certificates/?sort=application",
+        "of one issuer": "/certificates/?issuer=Partner+Issuing+CA+7",
+        "of issuers with a word": "/certificates/?issuer=issuing+ca+1",
+        "with one kind of key": "/certificates/?key=EC+P-256",
+        "expired": "/certificates/?expiry=expired",
+        "within 30 days": "/certificates/?expiry=30",
+        "of one week": f"/certificates/?from={week:%Y-%m-%d}&to={week + timedelta(days=6):%Y-%m-%d}&state=enabled",
+        "in one environment": "/certificates/?in=invoicing/place-3",
+        "production only": "/certificates/?production=1",
+        "not pinned": "/certificates/?unpinned=1",
+        "weak": "/certificates/?weak=1",
+        "tracked only": "/certificates/?tracked=1",
+        "disabled": "/certificates/?state=disabled",
+        "several filters": "/certificates/?key=RSA+2048&expiry=90&production=1&state=enabled",
+        "several filters and a word that all have": "/certificates/?key=RSA+2048&expiry=90&q=example.com",
+    }
+    found = {}
+    for total in (100, 100_000):
+        for place in places:
+            each = total // len(places)
+            missing = each - place.certificates.count()
+            crowd.fill(place, missing, pins=missing * 5 // 6)
+            crowd.mix(place)
+        found[total] = look(asked, 5)
+    rows = []
+    for words in asked:
+        (few, queries), (many, more) = found[100][words], found[100_000][words]
+        rows.append((words, str(queries), str(more), ms(few), ms(many), times(many / few)))
+    head = ("what", "queries at 100", "queries at 100,000", "time at 100", "time at 100,000", "ratio")
+    figures.add("Home page and filters", head, rows)
 
 
 def test_ten_thousand_questions_to_ten_thousand_pins(figures):

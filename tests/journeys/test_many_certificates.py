@@ -1,12 +1,16 @@
-"""Forty files in one go, a certificate without its key, chains that are completed, and which of them is sent."""
+"""Forty files in one go, a certificate without its key, chains that are completed, which of them is sent, and
+lists of those that expire."""
 
 from __future__ import annotations
 
 import re
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from cryptography.hazmat.primitives.serialization import Encoding
-from playwright.sync_api import ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from tests import pki
 from tests.journeys import people
@@ -143,3 +147,69 @@ def test_which_certificate_is_sent_is_answered_on_the_same_page(page: Page):
     page.get_by_label("Which certificate is sent to").fill("exa mple.com/")
     page.get_by_role("button", name="Look up").click()
     expect(answer.locator(".meaning.bad")).to_be_visible()
+
+
+def test_the_weeks_on_the_home_page_lead_to_filtered_lists(page: Page, downloads: Path):
+    page.goto(f"{NETWORK}certificates/new/")
+    soon = pki.issue("soon.example.com", authority=ISSUING, key="rsa-2048", not_after=pki.NOW + timedelta(days=200))
+    page.get_by_label("File", exact=True).set_input_files(
+        {"name": "soon.pfx", "mimeType": "application/x-pkcs12", "buffer": pki.pfx(soon, "secret")}
+    )
+    page.get_by_label("Password of the file").fill("secret")
+    page.get_by_role("button", name="Read the file").click()
+    page.get_by_role("button", name="Add certificate").click()
+    expect(page.get_by_text("Added soon.example.com")).to_be_visible()
+
+    page.goto("/")
+    week = page.locator(".strip").get_by_role("link", name=re.compile(": 1 certificate, 0 in production"))
+    expect(week).to_have_count(1)
+    page.get_by_text("As a table").click()
+    expect(page.get_by_role("row").filter(has_text="Week of")).not_to_have_count(0)
+    week.focus()
+    page.keyboard.press("Enter")
+    rows = page.get_by_role("row").filter(has=page.get_by_role("link", name=re.compile(r"\.example\.com$")))
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("soon.example.com")
+    expect(page.get_by_role("heading", level=2)).to_contain_text(re.compile("1 of 4[0-9]"))
+
+    page.get_by_role("link", name=re.compile("Remove the filter: From")).click()
+    page.get_by_role("link", name=re.compile("Remove the filter: Until")).click()
+    page.get_by_label("Key").select_option("EC P-256")
+    page.get_by_label("Not pinned").check()
+    page.get_by_label("Issued by").fill("partner issuing")
+    page.get_by_role("searchbox").fill("client-")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    # One of the 37 is pinned by now.
+    expect(page.get_by_role("heading", level=2)).to_contain_text(re.compile("36 of 4[0-9]"))
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download CSV").click()
+    download.value.save_as(downloads / "certificates.csv")
+    assert len((downloads / "certificates.csv").read_text().splitlines()) == 37
+
+
+def test_on_a_phone_the_filters_are_folded_and_nothing_is_in_the_way(page: Page, chromium: Browser, product: Product):
+    """Also without scripts, and in the dark."""
+    for scripts in (True, False):
+        context = chromium.new_context(
+            base_url=product.address,
+            viewport={"width": 390, "height": 844},
+            color_scheme="dark",
+            java_script_enabled=scripts,
+            storage_state=page.context.storage_state(),
+        )
+        phone = context.new_page()
+        phone.goto("/certificates/?expiry=valid")
+        expect(phone.get_by_label("Key")).not_to_be_visible()
+        phone.get_by_role("checkbox", name="Filters").check()
+        phone.get_by_label("Key").select_option("RSA 2048")
+        if scripts:
+            assert Axe().run(phone).response["violations"] == []
+        phone.get_by_role("button", name="Filter", exact=True).click()
+        expect(phone.get_by_role("link", name="Remove the filter: RSA 2048")).to_be_visible()
+        expect(phone.get_by_role("link", name="Remove the filter: Not expired")).to_be_visible()
+        for address in ("/", "/needs/") if scripts else ():
+            phone.goto(address)
+            assert Axe().run(phone).response["violations"] == []
+            wide = phone.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide == 0, "only the strip itself is turned sideways"
+        context.close()
