@@ -210,7 +210,7 @@ def test_the_columns_that_are_filtered_follow_from_the_version_in_use(add_certif
     assert found(signed_in, tracked="1") == ["Later"]
 
     ClientCertificate.objects.update(issued_by="", public_key="", weak=False, tracked_only=False)
-    import_module("certificates.migrations.0010_lists").fill(apps, None)
+    import_module("certificates.migrations.0011_lists").fill(apps, None)
     assert list(listed.all()) == wanted
 
     file = pki.pfx(pki.issue("Server", authority=pki.make_authority("Other CA")), "secret")
