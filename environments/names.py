@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from environments.refusals import Refused
 
 # Parts of a route that stand where a slug would.
-RESERVED = {"new", "members", "settings", "archive", "apps"}
+RESERVED = {"new", "members", "settings", "archive", "apps", "compare"}
 
 
 def checked_name(text: str, *, field: str = "name") -> str:

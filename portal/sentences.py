@@ -182,6 +182,7 @@ DETAILS: dict[str, Words] = {
     "sha256": "SHA-256",
     "slot": _("Slot"),
     "slug": _("Short form"),
+    "taken_from": _("Taken along from"),
     "target": _("Target"),
     "ticket": _("Ticket"),
     "username": _("Sign-in name"),

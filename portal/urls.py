@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from certificates.views import authorities, everywhere
+from certificates.views import authorities, everywhere, promotion
 from notices.views import channels, feeds, metrics, snoozing
 from portal import audit_log, auth, views
 from portal.health import page as health
@@ -52,6 +52,7 @@ urlpatterns = [
     path("apps/<slug:app>/settings/notices/<slug:env>/lead/", channels.lead, name="lead"),
     path("apps/<slug:app>/<slug:env>/network/certificates/<uuid:pk>/snooze/", snoozing.snooze, name="snooze"),
     path("apps/<slug:app>/<slug:env>/network/certificates/<uuid:pk>/wake/", snoozing.wake, name="wake"),
+    path("apps/<slug:app>/compare/", promotion.compare, name="compare"),
     path("apps/<slug:app>/<slug:env>/", include("rollouts.urls")),
     path("apps/<slug:app>/<slug:env>/network/", include("certificates.urls")),
 ]

@@ -26,6 +26,14 @@ function showPrint() { document.querySelectorAll("[data-print]").forEach((button
 document.addEventListener("DOMContentLoaded", showPrint);
 document.addEventListener("htmx:afterSwap", showPrint);
 document.addEventListener("click", (event) => { if (event.target.closest("[data-print]")) window.print(); });
+// One box ticks all of a name in its form; only a script can, so only a script shows it.
+function showTickAll() { document.querySelectorAll("[data-all]").forEach((label) => { label.hidden = false; }); }
+document.addEventListener("DOMContentLoaded", showTickAll);
+document.addEventListener("change", (event) => {
+  const label = event.target.closest("[data-all]");
+  if (!label) return;
+  event.target.form.querySelectorAll(`[name="${label.dataset.all}"]`).forEach((box) => { box.checked = event.target.checked; });
+});
 // A form is sent once, however often it is clicked; the server refuses the second one anyway.
 document.addEventListener("submit", (event) => {
   if (event.target.dataset.sent) { event.preventDefault(); return; }

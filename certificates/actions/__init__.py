@@ -16,6 +16,7 @@ from certificates.actions.drafts import (
 )
 from certificates.actions.imports import bring_in, drop_import, import_now, imports_of, keep_import, plan_import
 from certificates.actions.pins import change_pin, pin, read_target, unpin
+from certificates.actions.promotion import NotTaken, Wanted, take_along
 from certificates.actions.slots import (
     add,
     describe,
@@ -33,6 +34,8 @@ from certificates.actions.slots import (
 from certificates.actions.trust import distrust, read_authorities, trust
 
 __all__ = [
+    "NotTaken",
+    "Wanted",
     "add",
     "add_batch",
     "add_draft",
@@ -70,6 +73,7 @@ __all__ = [
     "renew_with_draft",
     "restore",
     "save_authority",
+    "take_along",
     "tidy_drafts",
     "trust",
     "unpin",

@@ -127,7 +127,7 @@ def add_batch(*, chosen: Mapping[Draft, str], confirmed: bool, by: Any) -> list[
     The Refused says in its `field` which: the draft's primary key, or `confirmed`.
     """
     for draft in chosen:
-        drafts.check_confirmed(draft, confirmed)
+        drafts.check_confirmed(draft, confirmed, by)
     all_taken = [drafts.take(draft) for draft in chosen]
     added = []
     with drafts.using_up(all_taken):

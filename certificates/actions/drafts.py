@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
 from audit import trail
-from certificates import intake, one_shot
+from certificates import intake, one_shot, shared_keys
 from certificates.actions import slots
 from certificates.diagnosis import Refusal
 from certificates.facts import facts as facts_of
@@ -252,7 +252,7 @@ def record_refusal(refusal: Refusal, draft: Draft, by: Any) -> None:
 
 def add_draft(*, draft: Draft, name: str, links: int | None = None, confirmed: bool, by: Any) -> ClientCertificate:
     """Confirms a draft as a new certificate of its environment, with the first `links` certificates of its chain."""
-    check_confirmed(draft, confirmed)
+    check_confirmed(draft, confirmed, by)
     taken = take(draft, links)
     with using_up([taken]):
         return add_taken(taken, name=name, by=by)
@@ -261,7 +261,7 @@ def add_draft(*, draft: Draft, name: str, links: int | None = None, confirmed: b
 def renew_with_draft(*, draft: Draft, in_use: bool, links: int | None = None, confirmed: bool, by: Any) -> Version:
     """Confirms a draft as the renewal of the certificate that it was uploaded for."""
     assert draft.certificate is not None
-    check_confirmed(draft, confirmed)
+    check_confirmed(draft, confirmed, by)
     taken = take(draft, links)
     with using_up([taken]):
         return slots.renew_sealed(
@@ -335,17 +335,24 @@ def with_shorter_chain(facts: dict[str, Any], shorter: dict[str, Any]) -> dict[s
     return {**shorter, "warnings": [*said, *new]}
 
 
-def check_confirmed(draft: Draft, confirmed: bool) -> None:
+def check_confirmed(draft: Draft, confirmed: bool, by: Any) -> None:
     """Raises Refused where the files were not opened yet, or somebody has to say yes to a warning first."""
     if not draft.is_read:
         raise Refused(_("Enter the password of this file first."), field="password")
-    check_warnings(draft.version(), confirmed)
+    version = draft.version()
+    check_warnings(version, confirmed)
+    if not (confirmed or draft.tracked) and shared_keys.also_in_tests(draft.environment, [version], by):
+        raise _unread()
 
 
 def check_warnings(version: Version, confirmed: bool) -> None:
     """Raises Refused where somebody has to say yes to a warning first."""
     if warnings_of(version) and not confirmed:
-        raise Refused(_("Read the warnings and tick the box to go on."), field="confirmed")
+        raise _unread()
+
+
+def _unread() -> Refused:
+    return Refused(_("Read the warnings and tick the box to go on."), field="confirmed")
 
 
 def warnings_of(version: Version) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from audit import trail
-from certificates import addresses, dialects
+from certificates import addresses, dialects, shared_keys
 from certificates.actions.slots import called
 from certificates.models import ClientCertificate, Pin
 from certificates.targets import Interpretation, TargetError, interpret
@@ -42,14 +42,24 @@ def pin(
     certificate: ClientCertificate | None,
     note: str = "",
     test_address: str = "",
+    confirmed: bool = False,
+    taken_from: Environment | None = None,
     by: Any,
 ) -> Pin:
     """Pins a target to a certificate, or, with None, to *never send a certificate*. `test_address`: where a connection
-    is tried for it (certificates.addresses), "" for what follows from the target."""
+    is tried for it (certificates.addresses), "" for what follows from the target. `confirmed`: also in production with
+    a key that is used outside it. `taken_from` is the environment whose pin this one follows."""
     take_turns(environment)
     _belongs(certificate, environment)
+    _insist(certificate, environment, confirmed, by)
     return pin_imported(
-        environment=environment, target=target, certificate=certificate, note=note, test_address=test_address, by=by
+        environment=environment,
+        target=target,
+        certificate=certificate,
+        note=note,
+        test_address=test_address,
+        taken_from=taken_from,
+        by=by,
     )
 
 
@@ -61,6 +71,7 @@ def pin_imported(
     certificate: ClientCertificate | None,
     note: str = "",
     test_address: str = "",
+    taken_from: Environment | None = None,
     by: Any,
 ) -> Pin:
     """As `pin`, also to a certificate whose key is not here: what runs elsewhere is pinned to it, and nothing is sent
@@ -77,7 +88,8 @@ def pin_imported(
         created_by=called(by),
     )
     _save(pin, force_insert=True)
-    trail.record("pin.added", by=by, subject=pin, target=pin.key, kind=pin.kind, certificate=_name(certificate))
+    about: dict[str, Any] = {"target": pin.key, "kind": pin.kind, "certificate": _name(certificate)}
+    trail.record("pin.added", by=by, subject=pin, **about, **_origin(taken_from))
     return pin
 
 
@@ -89,10 +101,14 @@ def change_pin(
     certificate: ClientCertificate | None,
     note: str = "",
     test_address: str = "",
+    confirmed: bool = False,
+    taken_from: Environment | None = None,
     by: Any,
 ) -> None:
     take_turns(pin.environment)
     _belongs(certificate, pin.environment)
+    if certificate != pin.certificate:
+        _insist(certificate, pin.environment, confirmed, by)
     was = (pin.kind, pin.key, pin.certificate, pin.note, pin.test_address)
     now = (target.kind, target.key, certificate, note.strip()[:200], _tested_at(test_address))
     if was == now:
@@ -102,9 +118,8 @@ def change_pin(
     before = {"target": pin.key, "certificate": _name(pin.certificate)}
     pin.kind, pin.key, pin.certificate, pin.note, pin.test_address = now
     _save(pin, update_fields=["kind", "key", "certificate", "note", "test_address"])
-    trail.record(
-        "pin.changed", by=by, subject=pin, before=before, target=pin.key, kind=pin.kind, certificate=_name(certificate)
-    )
+    about: dict[str, Any] = {"target": pin.key, "kind": pin.kind, "certificate": _name(certificate)}
+    trail.record("pin.changed", by=by, subject=pin, before=before, **about, **_origin(taken_from))
 
 
 @transaction.atomic
@@ -154,6 +169,15 @@ def _belongs(certificate: ClientCertificate | None, environment: Environment) ->
             % {"name": row},
             field="certificate",
         )
+
+
+def _insist(certificate: ClientCertificate | None, environment: Environment, confirmed: bool, by: Any) -> None:
+    if certificate is not None and certificate.in_use is not None:
+        shared_keys.insist(environment, [certificate.in_use], confirmed=confirmed, by=by)
+
+
+def _origin(environment: Environment | None) -> dict[str, Any]:
+    return {"taken_from": str(environment)} if environment is not None else {}
 
 
 def _is_free(environment: Environment, key: str) -> None:

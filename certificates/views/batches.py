@@ -14,7 +14,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
-from certificates import actions, advice
+from certificates import actions, advice, shared_keys
 from certificates.forms import BatchForm, PasswordsForm
 from certificates.listing import warned
 from certificates.models import ClientCertificate, Draft, Version
@@ -119,14 +119,14 @@ def _open(request: HttpRequest, environment: Environment, drafts: list[Draft]) -
             )
         except Refused as error:
             form.add_error("passwords", str(error))
-    rows = _rows(environment, drafts)
+    rows = _rows(environment, drafts, request.user)
     if after is None and not in_parts and form.is_bound and not form.errors:
         return redirect(environment.url("batch", drafts[0].batch))
     return _page(request, environment, rows, form, after=after, part=in_parts, status=422 if form.errors else 200)
 
 
 def _add(request: HttpRequest, environment: Environment, drafts: list[Draft]) -> HttpResponse:
-    rows = _rows(environment, drafts)
+    rows = _rows(environment, drafts, request.user)
     chosen = set(request.POST.getlist("chosen"))
     for row in rows:
         row.chosen = str(row.draft.pk) in chosen
@@ -170,8 +170,8 @@ def _added(
     return redirect(environment.url("network"))
 
 
-def _rows(environment: Environment, drafts: list[Draft]) -> list[Row]:
-    """The rows of the page; two queries, for any number of files."""
+def _rows(environment: Environment, drafts: list[Draft], reader: Any) -> list[Row]:
+    """The rows of the page; two queries, for any number of files, and two more in production."""
     names = Names(environment)
     rows = [Row(draft, draft.version() if draft.is_read else None) for draft in drafts]
     found = [row.version.sha256 for row in rows if row.version is not None]
@@ -180,6 +180,8 @@ def _rows(environment: Environment, drafts: list[Draft]) -> list[Row]:
             "versions__sha256", "name"
         )
     )
+    opened = [row.version for row in rows if row.version is not None and not row.draft.tracked]
+    in_tests = shared_keys.also_in_tests(environment, opened, reader)
     seen: dict[str, str] = {}
     for row in rows:
         refusal = actions.refusal_of(row.draft)
@@ -188,6 +190,8 @@ def _rows(environment: Environment, drafts: list[Draft]) -> list[Row]:
             seen.setdefault(row.version.sha256, row.draft.file_name)
             row.name = names.suggest(row.version, row.draft.file_name)
             row.warnings = warned(row.version)
+            if not row.draft.tracked and row.version.sha256 in in_tests:
+                row.warnings.append(in_tests[row.version.sha256])
             # A chain that only lacks its root is as most of them are.
             usual = {"chain_incomplete"} if row.version.chain else set()
             noted = [w for w in row.version.warnings if not w.get("confirm", True) and w["code"] not in usual]

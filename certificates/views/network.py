@@ -35,9 +35,16 @@ def network(request: HttpRequest, app: str, env: str) -> HttpResponse:
         authorities=authorities_of(environment),
         pins=listing.pins_of(environment, query, listing.page_number(request.GET.get("pins", ""))),
         may_change=may_change,
+        comparable=has_another(request.user, environment),
         orders=may_change and not query and certificates.total > 1,
         who_may="" if may_change else sentence_for(Right.CERTIFICATES, environment),
     )
+
+
+def has_another(person: Any, environment: Environment) -> bool:
+    """Whether this person may see another environment of the same application, to compare this one with."""
+    others = visible_environments(person).filter(application=environment.application_id, archived_at=None)
+    return environment.archived_at is None and others.exclude(pk=environment.pk).exists()
 
 
 def authorities_of(environment: Environment) -> list[TrustedAuthority]:

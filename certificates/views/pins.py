@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from certificates import actions
+from certificates import actions, shared_keys
 from certificates.dialects import dialect_of
 from certificates.forms import NEVER, PinForm
 from certificates.models import Pin
@@ -42,7 +42,7 @@ def pin_new(request: HttpRequest, app: str, env: str) -> HttpResponse:
         messages.success(request, told(saved))
         return redirect(back) if back else redirect("network", app, env)
     context: dict[str, Any] = {"environment": environment, "form": form, "back": back}
-    context |= meaning(environment, form.data, None) if form.is_bound else {}
+    context |= meaning(environment, form.data, None, request.user) if form.is_bound else {}
     return page(request, "pin", status=422 if form.is_bound else 200, **context)
 
 
@@ -62,7 +62,7 @@ def pin_edit(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse
         return redirect("network", app, env)
     # Afresh: a refused action may have changed what it was given.
     stored = get_pin(request.user, app, env, pk)
-    context = meaning(environment, form.data if form.is_bound else initial, stored)
+    context = meaning(environment, form.data if form.is_bound else initial, stored, request.user)
     status = 422 if form.is_bound else 200
     return page(request, "pin", status=status, environment=environment, form=form, pin=stored, **context)
 
@@ -71,7 +71,8 @@ def _save(form: PinForm, environment: Environment, pin: Pin | None, by: Any) -> 
     """The pin as it is now; None where it was refused, with the sentence in the form."""
     given = form.cleaned_data
     choice: dict[str, Any] = {
-        "certificate": form.chosen, "note": given["note"], "test_address": given["test_address"], "by": by
+        "certificate": form.chosen, "note": given["note"], "test_address": given["test_address"],
+        "confirmed": given.get("confirmed", False), "by": by,
     }  # fmt: skip
     try:
         target = actions.read_target(
@@ -103,12 +104,12 @@ def pin_interpret(request: HttpRequest, app: str, env: str) -> HttpResponse:
     environment = get_environment(request.user, app, env, to=Right.CERTIFICATES)
     edited = _uuid(request.GET.get("pin", ""))
     pin = environment.pins.filter(pk=edited).select_related("certificate").first() if edited else None
-    context = {"environment": environment, **meaning(environment, request.POST or request.GET, pin)}
+    context = {"environment": environment, **meaning(environment, request.POST or request.GET, pin, request.user)}
     return render(request, "certificates/meaning.html", context)
 
 
-def meaning(environment: Environment, typed: Any, pin: Pin | None) -> dict[str, Any]:
-    """What the editor says below the target: interpretation or refusal, before and after."""
+def meaning(environment: Environment, typed: Any, pin: Pin | None, reader: Any) -> dict[str, Any]:
+    """What the editor says below the target: interpretation or refusal, before and after; what has to be confirmed."""
     text, chosen = str(typed.get("target") or ""), str(typed.get("certificate") or "")
     if not text.strip():
         return {}
@@ -121,6 +122,8 @@ def meaning(environment: Environment, typed: Any, pin: Pin | None) -> dict[str, 
     if pin and other and pin.pk == other.pk:
         other = None
     sent = _uuid(chosen)
+    found = environment.certificates.filter(removed_at=None, pk=sent).select_related("in_use").first() if sent else None
+    new = [found.in_use] if found and found.in_use and not (pin and pin.certificate_id == found.pk) else []
     return {
         "read": target,
         "guessed": target.kind == IDENTIFIER and not typed.get("kind"),
@@ -129,7 +132,9 @@ def meaning(environment: Environment, typed: Any, pin: Pin | None) -> dict[str, 
         "before": pin,
         "same": pin is not None and target.key == pin.key and chosen == str(pin.certificate_id or NEVER),
         "never": never,
-        "chosen": environment.certificates.filter(removed_at=None, pk=sent).first() if sent else None,
+        "chosen": found,
+        "in_tests": "".join(shared_keys.also_in_tests(environment, new, reader).values()),
+        "confirmed": bool(typed.get("confirmed")),
         "any_other": any_other(environment),
     }
 

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
-from certificates import actions, advice
+from certificates import actions, advice, shared_keys
 from certificates.actions.drafts import VaultUnusable
 from certificates.comparison import compare
 from certificates.diagnosis import Refusal
@@ -154,7 +154,8 @@ def _ask_again(
 
 def _preview(request: HttpRequest, draft: Draft) -> HttpResponse:
     version, certificate = draft.version(), draft.certificate
-    warnings = warned(version)
+    in_tests = {} if draft.tracked else shared_keys.also_in_tests(draft.environment, [version], request.user)
+    warnings = [*warned(version), *in_tests.values()]
     name = request.GET.get("name") or Names(draft.environment).suggest(version, draft.file_name)
     form = ConfirmForm(draft, posted(request), warned=bool(warnings), initial={"name": name})
     if form.is_bound and form.is_valid():
@@ -173,7 +174,7 @@ def _preview(request: HttpRequest, draft: Draft) -> HttpResponse:
         warnings=warnings,
         notes=[w["sentence"] for w in version.warnings if not w.get("confirm", True)],
         same=[] if certificate else same_here(draft.environment, version),
-        same_key=[] if draft.tracked else same_key_elsewhere(request.user, draft.environment, version),
+        same_key=[] if draft.tracked or in_tests else same_key_elsewhere(request.user, draft.environment, version),
         ending=ending_of(version),
         pairs=compare(certificate.in_use, version) if certificate and certificate.in_use else [],
         form=form,

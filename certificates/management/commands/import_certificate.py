@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 from django.views.decorators.debug import sensitive_variables
 
 from audit.actors import Actor
-from certificates import actions, one_shot
+from certificates import actions, one_shot, shared_keys
 from certificates.command_line import MISUSE, EnvironmentCommand, read_at_most, read_secret
 from certificates.identities import only
 from certificates.intake import Upload
@@ -66,7 +66,10 @@ class Command(EnvironmentCommand):
         links = len(identity.chain)
         identity = complete(identity, Environment.objects.all())
         completed = len(identity.chain) - links
-        warnings = [w["sentence"] for w in actions.warnings_of(actions.unsaved_version(identity))]
+        unsaved = actions.unsaved_version(identity)
+        warnings = [w["sentence"] for w in actions.warnings_of(unsaved)]
+        if identity.key:
+            warnings += shared_keys.also_in_tests(environment, [unsaved], by).values()
         if warnings and not options["confirm_warnings"]:
             raise Refused(" ".join([*warnings, "Nothing was stored; add --confirm-warnings to use it all the same."]))
         if renewed is not None:

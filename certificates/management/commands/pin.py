@@ -28,6 +28,9 @@ class Command(EnvironmentCommand):
         parser.add_argument(
             "--test-address", default="", metavar="A", help="where its connection is tried, if not at the host itself"
         )
+        parser.add_argument(
+            "--confirm-warnings", action="store_true", help="in production, with a key that is used outside it, too"
+        )
         parser.add_argument("--kind", choices=KINDS, help="recognised by the target where it is left out")
 
     def perform(self, environment: Environment, options: dict[str, Any], *, by: Actor) -> dict[str, Any]:
@@ -36,7 +39,12 @@ class Command(EnvironmentCommand):
             environment=environment, text=options["target"], kind=options["kind"], never=certificate is None
         )
         pin = actions.pin(
-            environment=environment, target=target, certificate=certificate, test_address=options["test_address"], by=by
+            environment=environment,
+            target=target,
+            certificate=certificate,
+            test_address=options["test_address"],
+            confirmed=options["confirm_warnings"],
+            by=by,
         )
         return {
             "environment": options["environment"],
