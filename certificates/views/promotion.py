@@ -45,7 +45,7 @@ def compare(request: HttpRequest, app: str) -> HttpResponse:
     target = get_environment(request.user, app, asked[1].slug, to=right)
     context = {"application": application, "places": places, "source": source, "target": target}
     if source.pk == target.pk:
-        return page(request, "compare", status=422 if posted(request) else 200, **context)
+        return page(request, "compare", status=422 if request.method == "POST" else 200, **context)
     typed = Typed(posted(request))
     error = ""
     if typed.given is not None:
@@ -54,7 +54,7 @@ def compare(request: HttpRequest, app: str) -> HttpResponse:
         except Refused as refused:
             error = _note(typed, refused)
     context |= _shown(request, *compared.sides(source, target), typed)
-    return page(request, "compare", status=422 if posted(request) else 200, error=error, **context)
+    return page(request, "compare", status=200 if typed.given is None else 422, error=error, **context)
 
 
 def _asked(request: HttpRequest, places: list[Environment]) -> tuple[Environment, Environment]:
@@ -122,7 +122,7 @@ def _note(typed: Typed, refused: Refused) -> str:
     if isinstance(refused, actions.NotTaken):
         typed.refused = dict(refused.rows)
     elif refused.field == "confirmed":
-        typed.unconfirmed = _("Nothing was taken along; read what is said of the key, and tick this box.")
+        typed.unconfirmed = _("Nothing was taken along; read what is said of these keys, and tick this box.")
         return typed.unconfirmed
     return str(refused)
 
@@ -140,7 +140,7 @@ class Row:
     missing: str = ""
     error: str = ""
     wrong: str = ""  # the field that the error is about
-    shared: str = ""
+    shared: bool = False  # its key is also used outside production
 
     @property
     def offered(self) -> bool:
@@ -216,18 +216,19 @@ def _row(line: PinLine, there: Side, typed: Typed) -> Row:
     return row
 
 
-def _in_tests(rows: list[Row], there: Side, reader: Any) -> bool:
-    """Whether any row's certificate has a key that is used outside production; each such row says so."""
+def _in_tests(rows: list[Row], there: Side, reader: Any) -> list[tuple[str, str]]:
+    """What is said of the certificates in these rows whose key is also used outside production, by their names."""
     chosen: dict[str, Version] = {}
     for row in rows:
         certificate = there.named(row.certificate) if row.offered and row.certificate else None
         if certificate is not None and certificate.in_use is not None:
-            chosen[row.certificate] = certificate.in_use
+            row.certificate = certificate.name
+            chosen[certificate.name] = certificate.in_use
     found = shared_keys.also_in_tests(there.environment, chosen.values(), reader)
+    said = {name: found[version.sha256] for name, version in chosen.items() if version.sha256 in found}
     for row in rows:
-        if row.certificate in chosen:
-            row.shared = found.get(chosen[row.certificate].sha256, "")
-    return bool(found)
+        row.shared = row.certificate in said
+    return sorted(said.items())
 
 
 def _keys(ticked: Iterable[str]) -> list[UUID]:
