@@ -153,7 +153,7 @@ class Row:
 
 def _shown(request: HttpRequest, here: Side, there: Side, typed: Typed) -> dict[str, Any]:
     """Everything that the page lists, a page of it at a time."""
-    only = request.GET.get("only") == "differences"
+    only = request.GET.get("show") == "differences"
     pins, certificates = compared.pin_lines(here, there), compared.certificate_lines(here, there)
     authorities, settings = compared.authority_lines(here, there), compared.setting_lines(here, there)
     listed = _sheet("pins", pins, only, request)

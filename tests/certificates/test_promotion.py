@@ -454,7 +454,7 @@ def test_the_box_for_a_tests_key_comes_with_its_sentence(signed_in, world, copie
 def test_only_differences_leaves_out_what_is_the_same(signed_in, world, take):
     take(as_it_is(world.never))
     assert "telemetry.example.com" in text_of(signed_in.get(ADDRESS))
-    narrowed = text_of(signed_in.get(f"{ADDRESS}&only=differences"))
+    narrowed = text_of(signed_in.get(f"{ADDRESS}&show=differences"))
     assert "telemetry.example.com" not in narrowed
     assert "api-test.example.com" in narrowed
 

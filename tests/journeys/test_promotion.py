@@ -58,7 +58,7 @@ def test_1_what_differs_is_seen_side_by_side_and_only_that(page: Page):
     expect(certificates.filter(has_text="Bank payments")).to_contain_text("Each its own key")
     page.get_by_label("only differences").check()
     page.get_by_role("button", name="Show").click()
-    expect(page).to_have_url(re.compile("from=test&to=production&only=differences$"))
+    expect(page).to_have_url(re.compile("from=test&to=production&show=differences$"))
     expect(page.get_by_role("region", name="Runtime and settings")).not_to_contain_text("Profile")
 
 
