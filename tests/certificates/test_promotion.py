@@ -366,6 +366,20 @@ def test_an_upload_of_a_tests_key_into_production_has_to_be_confirmed(signed_in,
     assert signed_in.post(sent["Location"], {"name": "Leaked", "confirmed": "on"}).status_code == 302
 
 
+def test_many_uploads_at_once_say_it_in_their_rows(signed_in, world, add):
+    issued = pki.issue("Leaked", authority=PARTNER)
+    add(world.test, "Leaked", issued)
+    file = upload(pki.pfx(issued, "secret"), "leaked.pfx")
+    address = signed_in.post(world.production.url("certificates-many"), {"file": [file]})["Location"]
+    page = signed_in.post(address, {"passwords": "secret"}, follow=True)
+    assert WARNING.replace("Shared", "Leaked") in text_of(page)
+    (row,) = page.context["rows"]
+    chosen = {"add": "yes", "chosen": [str(row.draft.pk)], f"name-{row.draft.pk}": "Leaked"}
+    assert signed_in.post(address, chosen).status_code == 422
+    assert signed_in.post(address, {**chosen, "confirmed": "on"}).status_code == 302
+    assert world.production.certificates.filter(name="Leaked").exists()
+
+
 def test_commands_refuse_it_too(world, copied, tmp_path, add, capsys):
     def refuses(*words: str) -> bool:
         with pytest.raises(SystemExit) as ended:
@@ -504,6 +518,31 @@ def test_a_pin_of_another_application_is_not_taken_along(signed_in, world, owner
     answer = signed_in.post(ADDRESS, posted(world, strange))
     assert (answer.status_code, "Tick the pins" in text_of(answer)) == (422, True)
     assert not world.production.pins.exists()
+
+
+def test_of_many_certificates_the_name_is_typed(signed_in, world):
+    crowd.fill(world.production, 70, pins=0)
+    page = signed_in.get(ADDRESS).content.decode()
+    assert '<datalist id="choices">' in page
+    assert "<select class" not in page
+    typed = posted(world, world.host, **{f"certificate-{world.host.pk}": " CLIENT 7 "})
+    assert signed_in.post(ADDRESS, typed).status_code == 302
+    assert sent(world.production) == {"api-test.example.com": "client 7"}
+
+
+def test_a_pin_to_a_disabled_certificate_says_that_it_does_not_count_yet(signed_in, world, owner):
+    actions.disable(certificate=world.live, by=owner)
+    answer = signed_in.post(ADDRESS, posted(world, world.host, world.never), follow=True)
+    told = "Took 2 pins along. They are not running yet. 1 counts once its certificate is enabled."
+    assert told in text_of(answer)
+
+
+def test_without_a_choice_production_is_beside_what_stands_before_it(signed_in, world):
+    assert "Test beside Production" in text_of(signed_in.get("/apps/invoicing/compare/"))
+    assert "Production beside Test" in text_of(signed_in.get("/apps/invoicing/compare/?from=production"))
+    twice = signed_in.get("/apps/invoicing/compare/?from=test&to=test")
+    assert (twice.status_code, "the same environment twice" in text_of(twice)) == (200, True)
+    assert signed_in.post("/apps/invoicing/compare/?from=test&to=test", {}).status_code == 422
 
 
 def test_the_link_stands_where_there_is_something_to_compare(client, world, application):
