@@ -432,12 +432,11 @@ class PinForm(forms.Form):
         ),
     )
     note = forms.CharField(label=_("Note"), max_length=200, required=False)
-    confirmed = forms.BooleanField(label=_("I have read this and want this key in production"), required=False)
+    # The SHA-256 of the certificate of which it was confirmed that its key, used elsewhere, is wanted in production.
+    confirmed = forms.CharField(required=False)
 
     def __init__(self, environment: Environment, *args: Any, interpret: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not environment.production:
-            del self.fields["confirmed"]
         kinds = dialect_of(environment.runtime).targets
         listed = environment.certificates.filter(removed_at=None).exclude(in_use__isnull=False, in_use__sealed=None)
         self.certificates = {str(c.pk): c for c in listed}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,14 +48,15 @@ def take_along(
     target: Environment,
     pins: Sequence[Wanted],
     shown: str,
-    confirmed: bool,
+    confirmed: Collection[str],
     by: Any,
 ) -> list[Pin]:
     """Pins of `source`, each with a certificate of `target`: all of them, or none. No key is copied.
 
     `shown` is the digest (side_by_side) that the person saw. A pin there with the same key is changed, and keeps its
     note and address to test; a new one takes the note along, and no address, which would be one of the other place.
-    `confirmed`: also into production with a key that is used outside it. Raises Refused, or NotTaken.
+    `confirmed` are the SHA-256 of the certificates that are wanted in production although their keys are used outside
+    it. Raises Refused, or NotTaken.
     """
     with transaction.atomic():
         take_turns(target)
@@ -69,7 +70,8 @@ def take_along(
         if read.refused:
             raise NotTaken(read.refused)
         sent = {c.in_use.sha256: c.in_use for _wanted, _goal, c in chosen if c is not None and c.in_use is not None}
-        shared_keys.insist(target, sent.values(), confirmed=confirmed, by=by)
+        unread = [version for sha256, version in sent.items() if sha256 not in confirmed]
+        shared_keys.insist(target, unread, confirmed=False, by=by)
         return [
             _take(source, target, wanted, goal, certificate, read.there, by)
             for wanted, goal, certificate in chosen

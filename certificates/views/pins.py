@@ -69,10 +69,10 @@ def pin_edit(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse
 
 def _save(form: PinForm, environment: Environment, pin: Pin | None, by: Any) -> Pin | None:
     """The pin as it is now; None where it was refused, with the sentence in the form."""
-    given = form.cleaned_data
+    given, version = form.cleaned_data, form.chosen.in_use if form.chosen else None
     choice: dict[str, Any] = {
         "certificate": form.chosen, "note": given["note"], "test_address": given["test_address"],
-        "confirmed": given.get("confirmed", False), "by": by,
+        "confirmed": bool(version and given["confirmed"] == version.sha256), "by": by,
     }  # fmt: skip
     try:
         target = actions.read_target(
@@ -134,7 +134,7 @@ def meaning(environment: Environment, typed: Any, pin: Pin | None, reader: Any) 
         "never": never,
         "chosen": found,
         "in_tests": "".join(shared_keys.also_in_tests(environment, new, reader).values()),
-        "confirmed": bool(typed.get("confirmed")),
+        "confirmed": bool(found and found.in_use and typed.get("confirmed") == found.in_use.sha256),
         "any_other": any_other(environment),
     }
 

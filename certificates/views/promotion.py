@@ -79,15 +79,13 @@ class Typed:
     def __init__(self, given: QueryDict | None) -> None:
         self.given = given
         self.ticked = set(given.getlist("take")) if given is not None else set()
+        # The certificates whose sentence was confirmed, by SHA-256.
+        self.confirmed = set(given.getlist("confirmed")) if given is not None else set()
         self.refused: dict[str, Refused] = {}
         self.unconfirmed = ""
 
     def of(self, pin: Pin, name: str, otherwise: str) -> str:
         return otherwise if self.given is None else self.given.get(f"{name}-{pin.pk}", otherwise)
-
-    @property
-    def confirmed(self) -> bool:
-        return self.given is not None and "confirmed" in self.given
 
 
 def _take(request: HttpRequest, source: Environment, target: Environment, typed: Typed) -> HttpResponse:
@@ -122,7 +120,7 @@ def _note(typed: Typed, refused: Refused) -> str:
     if isinstance(refused, actions.NotTaken):
         typed.refused = dict(refused.rows)
     elif refused.field == "confirmed":
-        typed.unconfirmed = _("Nothing was taken along; read what is said of these keys, and tick this box.")
+        typed.unconfirmed = _("Nothing was taken along; read what is said of these keys, and tick their boxes.")
         return typed.unconfirmed
     return str(refused)
 
@@ -216,8 +214,8 @@ def _row(line: PinLine, there: Side, typed: Typed) -> Row:
     return row
 
 
-def _in_tests(rows: list[Row], there: Side, reader: Any) -> list[tuple[str, str]]:
-    """What is said of the certificates in these rows whose key is also used outside production, by their names."""
+def _in_tests(rows: list[Row], there: Side, reader: Any) -> list[tuple[str, str, str]]:
+    """Of the certificates in these rows whose key is also used outside production: name, SHA-256 and sentence."""
     chosen: dict[str, Version] = {}
     for row in rows:
         certificate = there.named(row.certificate) if row.offered and row.certificate else None
@@ -225,10 +223,9 @@ def _in_tests(rows: list[Row], there: Side, reader: Any) -> list[tuple[str, str]
             row.certificate = certificate.name
             chosen[certificate.name] = certificate.in_use
     found = shared_keys.also_in_tests(there.environment, chosen.values(), reader)
-    said = {name: found[version.sha256] for name, version in chosen.items() if version.sha256 in found}
     for row in rows:
-        row.shared = row.certificate in said
-    return sorted(said.items())
+        row.shared = row.certificate in chosen and chosen[row.certificate].sha256 in found
+    return [(name, v.sha256, found[v.sha256]) for name, v in sorted(chosen.items()) if v.sha256 in found]
 
 
 def _keys(ticked: Iterable[str]) -> list[UUID]:

@@ -165,7 +165,7 @@ def take(world, owner):
 
     def take(*wanted: actions.Wanted, by=owner, **kwargs) -> list[Pin]:
         both = kwargs.pop("source", world.test), kwargs.pop("target", world.production)
-        given = {"shown": side_by_side.digest(*side_by_side.sides(*both)), "confirmed": False, **kwargs}
+        given = {"shown": side_by_side.digest(*side_by_side.sides(*both)), "confirmed": (), **kwargs}
         return actions.take_along(source=both[0], target=both[1], pins=wanted, by=by, **given)
 
     return take
@@ -294,7 +294,9 @@ def test_a_key_of_a_test_enters_production_only_when_confirmed(world, take, copi
         take(as_it_is(world.host, "Shared"))
     assert (caught.value.field, WARNING in str(caught.value)) == ("confirmed", True)
     assert not world.production.pins.exists()
-    take(as_it_is(world.host, "Shared"), confirmed=True)
+    with pytest.raises(Refused):
+        take(as_it_is(world.host, "Shared"), confirmed=[world.live.in_use.sha256])
+    take(as_it_is(world.host, "Shared"), confirmed=[copied.in_use.sha256])
     assert sent(world.production) == {"api-test.example.com": "Shared"}
 
 
@@ -339,7 +341,9 @@ def test_the_pin_editor_asks_in_production_and_not_again_for_the_same_certificat
     assert refused.status_code == 422
     assert f"{WARNING} Confirm this" in text_of(refused)
     assert 'value="kept"' in refused.content.decode()
-    assert signed_in.post(address, {**typed, "confirmed": "on"}).status_code == 302
+    other = {**typed, "confirmed": world.live.in_use.sha256}
+    assert signed_in.post(address, other).status_code == 422, "what was confirmed was another key"
+    assert signed_in.post(address, {**typed, "confirmed": copied.in_use.sha256}).status_code == 302
     pin = world.production.pins.get()
     edited = signed_in.post(world.production.url("pin-edit", pin.pk), {**typed, "note": "another"})
     assert edited.status_code == 302, "nothing new enters production by a note"
@@ -461,8 +465,9 @@ def test_the_box_for_a_tests_key_comes_with_its_sentence(signed_in, world, copie
     answer = signed_in.post(ADDRESS, typed)
     assert answer.status_code == 422
     assert WARNING in text_of(answer)
-    assert 'id="id_confirmed_error">Nothing was taken along; read' in answer.content.decode()
-    assert signed_in.post(ADDRESS, {**typed, "confirmed": "on"}).status_code == 302
+    assert 'id="unconfirmed">Nothing was taken along; read' in answer.content.decode()
+    assert f'value="{copied.in_use.sha256}" id="confirmed-1"' in answer.content.decode()
+    assert signed_in.post(ADDRESS, {**typed, "confirmed": copied.in_use.sha256}).status_code == 302
 
 
 def test_only_differences_leaves_out_what_is_the_same(signed_in, world, take):
