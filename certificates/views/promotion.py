@@ -120,7 +120,9 @@ def _note(typed: Typed, refused: Refused) -> str:
     if isinstance(refused, actions.NotTaken):
         typed.refused = dict(refused.rows)
     elif refused.field == "confirmed":
-        typed.unconfirmed = _("Nothing was taken along; read what is said of these keys, and tick their boxes.")
+        typed.unconfirmed = _(
+            "Nothing was taken along; read what is said of the keys of the ticked pins, and tick their boxes."
+        )
         return typed.unconfirmed
     return str(refused)
 

@@ -100,7 +100,7 @@ def test_4_the_key_of_the_test_enters_production_only_when_it_is_confirmed(
     page.goto("/apps/invoicing/compare/?from=test&to=production")
     page.get_by_role("checkbox", name="Reports.Filing").check()
     page.get_by_role("button", name="Take ticked pins along (no restart)").click()
-    expect(page.get_by_role("alert")).to_contain_text("read what is said of these keys, and tick their boxes")
+    expect(page.get_by_role("alert")).to_contain_text("read what is said of the keys of the ticked pins")
     expect(page.get_by_role("checkbox", name="Reports.Filing")).to_be_checked()
     page.get_by_label("I have read this and want the key of “Reports” in production").check()
     page.get_by_role("button", name="Take ticked pins along (no restart)").click()
