@@ -61,6 +61,7 @@ def needs(person: Any, stands: Mapping[UUID, Standing]) -> Needs:
         return Needs()
     rights = _rights(person, [stand.environment for stand in stands.values()])
     found = [need for stand in stands.values() if (need := _of_app(stand, rights[stand.environment.pk]))]
+    found += [need for stand in stands.values() if (need := _of_schedule(stand))]
     newer = Version.objects.filter(
         certificate=OuterRef("pk"), number__gt=OuterRef("in_use__number"), sealed__isnull=False
     )
@@ -124,10 +125,22 @@ def _of_app(stand: Standing, rights: frozenset[Right]) -> Need | None:
         since = stand.destination.observed_at or timezone.now()
         address = environment.get_absolute_url()
         return Need(STOPPED, since, stand.stop_chip, "", environment, clause, address, _("Open"))
-    if stand.count and Right.APPLY in rights:
+    if stand.count and Right.APPLY in rights and not stand.all_scheduled:
         address = environment.url("changes")
         return Need(WAITING, timezone.now(), chip, "", environment, "", address, _("View changes"))
     return None
+
+
+def _of_schedule(stand: Standing) -> Need | None:
+    """What was scheduled and could not begin, while it still does not run."""
+    missed, environment = stand.missed, stand.environment
+    if missed is None or not stand.count or stand.active is not None:
+        return None
+    chip = Chip(_("Scheduled apply cancelled"), "bad", "alert")
+    address = environment.url("rollout", missed.pk)
+    return Need(
+        FAILED, missed.finished_at or missed.created_at, chip, "", environment, missed.failure, address, _("See why")
+    )
 
 
 def _unreachable(stand: Standing) -> bool:

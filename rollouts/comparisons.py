@@ -27,7 +27,7 @@ from certificates.models import ClientCertificate, Comparison, Serial, TrustedAu
 from environments.models import Environment
 from rollouts.changes import Change, changes, nothing
 from rollouts.differences import left_out
-from rollouts.models import Revision
+from rollouts.models import Revision, Rollout
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,15 @@ def keep(comparisons: list[Comparison], columns: list[str]) -> None:
             )
     except DatabaseError as error:
         log.info("a comparison was not kept: %s", error)
+
+
+def keep_since(rollout: Rollout) -> None:
+    """The same for how many changes were made since this one was scheduled."""
+    try:
+        with _impatient(), transaction.atomic():
+            Rollout.objects.filter(pk=rollout.pk).update(since=rollout.since, since_digest=rollout.since_digest)
+    except DatabaseError as error:
+        log.info("what was changed since rollout %s was scheduled was not kept: %s", rollout.pk, error)
 
 
 @contextmanager

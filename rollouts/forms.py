@@ -17,7 +17,8 @@ from certificates.uploads import KEPT_IN_ALL
 from environments.actions import SETTINGS
 from environments.forms import EnvironmentForm, SharedForm
 from environments.models import Environment
-from rollouts import exporters
+from environments.refusals import Refused
+from rollouts import due, exporters
 from rollouts.connectors import LISTED, Setting, connector_class
 from rollouts.models import Destination
 from rollouts.standing import Standing
@@ -41,7 +42,44 @@ class ReasonForm(forms.Form):
             }
 
 
-class ApplyForm(ReasonForm):
+class TimeField(forms.CharField):
+    """A day and a time in the time zone of this server, as the moment that it is; None where it is empty."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        widget = forms.DateTimeInput(attrs={"type": "datetime-local", "class": "time"})
+        super().__init__(max_length=40, widget=widget, **kwargs)
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        try:
+            return due.read(text) if text else None
+        except Refused as error:
+            raise forms.ValidationError(str(error)) from None
+
+
+class LaterForm(ReasonForm):
+    """What is applied now, or, by another button, at a time (`when` is later)."""
+
+    at = TimeField(label=_("Day and time"), required=False)
+    # By the name of the button that was pressed; Enter in a field presses the first, which is for now.
+    when = forms.CharField(required=False, max_length=10, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["at"].help_text = _now("In the time zone of this server: %(zone)s.") % {"zone": due.zone_in_words()}
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or self.cleaned_data
+        later = values.pop("when", "") == "later"
+        due_at = values.pop("at", None)
+        if later and due_at is None and "at" not in self.errors:
+            self.add_error("at", _("Say when: day and time."))
+        if due_at is not None and not later:
+            self.add_error("at", _("A time is given: press “Schedule”, or empty it to apply now. Nothing was applied."))
+        return values | {"due_at": due_at}
+
+
+class ApplyForm(LaterForm):
     """`shown` is the digest of the content that the person saw; the other choices exist where they mean something."""
 
     shown = forms.CharField(max_length=64, required=False, widget=forms.HiddenInput)
@@ -53,12 +91,15 @@ class ApplyForm(ReasonForm):
     )
     insist = forms.BooleanField(label=_("Try it again all the same"), required=False)
     despite_tests = forms.BooleanField(label=_("Go on even if a connection is refused"), required=False)
+    replace = forms.BooleanField(label=_("In the place of what is scheduled"), required=False)
 
     def __init__(self, stand: Standing, *args: Any, refusals: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ask_for_ticket(stand.environment)
         if not refusals:
             del self.fields["despite_tests"]
+        if stand.scheduled is None:
+            del self.fields["replace"]
         if not stand.stopped:
             del self.fields["start"]
         if not stand.blocked:
@@ -73,7 +114,7 @@ class ApplyForm(ReasonForm):
         return values
 
 
-class SeveralForm(ReasonForm):
+class SeveralForm(LaterForm):
     """Which environments, each with the digest of what was shown for it."""
 
     environments = forms.MultipleChoiceField(
@@ -89,6 +130,16 @@ class SeveralForm(ReasonForm):
         super().__init__(*args, **kwargs)
         self.fields["environments"].choices = choices  # type: ignore[attr-defined]
         self.order_fields(["environments", "reason", "ticket", "stop_at_failure"])
+
+
+class ScheduleForm(forms.Form):
+    """Another time for what is scheduled."""
+
+    at = TimeField(label=_("Day and time"), error_messages={"required": _("Say when: day and time.")})
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["at"].help_text = _now("In the time zone of this server: %(zone)s.") % {"zone": due.zone_in_words()}
 
 
 class UndoForm(forms.Form):

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from certificates.content import Content
 from certificates.models import Version
-from environments.models import Environment
+from environments.models import Environment, Person
 from rollouts import states
 from rollouts.connectors import Abilities, ConnectorError, connector_class
 from vault.models import SealedObject
@@ -221,6 +221,7 @@ class Rollout(models.Model):
     previous = models.ForeignKey(Revision, on_delete=models.PROTECT, null=True, related_name="+")
     previous_bundle = models.ForeignKey(Bundle, on_delete=models.PROTECT, null=True, related_name="+")
     # Whether the app is to run at the end; an apply to a stopped app delivers without starting it unless asked.
+    # While it is scheduled: whether somebody asked for that, whatever is the case when it begins.
     start_after = models.BooleanField(default=True)
     series = models.ForeignKey(Series, on_delete=models.PROTECT, null=True, related_name="rollouts")
     position = models.PositiveIntegerField(default=0, db_default=0)
@@ -229,7 +230,18 @@ class Rollout(models.Model):
     # What a connection test that is refused does to it: block, warn, or skip the tests.
     connection_tests = models.CharField(max_length=10, default="skip", db_default="skip")
     requested_by = models.CharField(max_length=200)
+    # The same, where it was a person at a page: what is scheduled runs only if they may still apply then.
+    requester = models.ForeignKey(Person, on_delete=models.PROTECT, null=True, related_name="+")
+    # A scheduled one is dated anew when it begins, so that it stands among the others where it ran; when it was asked
+    # for is when its revision was frozen.
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    # When it was scheduled to begin; stays afterwards. What was told of it, once each (rollouts.scheduled).
+    due_at = models.DateTimeField(null=True)
+    reminded_at = models.DateTimeField(null=True)
+    result_told_at = models.DateTimeField(null=True)
+    # How many changes were made since it was scheduled, counted for the content with this digest.
+    since = models.PositiveIntegerField(default=0, db_default=0)
+    since_digest = models.CharField(max_length=64, blank=True, default="", db_default="")
     finished_at = models.DateTimeField(null=True)
     # Why it did not go forward, and how it ended: one sentence each.
     failure = models.TextField(blank=True)
@@ -259,11 +271,22 @@ class Rollout(models.Model):
                 condition=Q(state__in=states.ACTIVE),
                 name="one_active_rollout_per_environment",
             ),
+            models.UniqueConstraint(
+                fields=["environment"],
+                condition=Q(state="scheduled"),
+                name="one_scheduled_apply_per_environment",
+            ),
             models.CheckConstraint(
                 condition=Q(state__in=list(states.STATES)), name="a_rollout_is_in_a_state_that_exists"
             ),
+            models.CheckConstraint(
+                condition=~Q(state="scheduled") | Q(due_at__isnull=False), name="what_is_scheduled_has_its_time"
+            ),
         ]
-        indexes = [models.Index(fields=["environment", "-created_at"], name="rollouts_of_an_environment")]
+        indexes = [
+            models.Index(fields=["environment", "-created_at"], name="rollouts_of_an_environment"),
+            models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="scheduled_rollouts"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.environment}: {self.kind}"
@@ -274,6 +297,16 @@ class Rollout(models.Model):
     @property
     def is_final(self) -> bool:
         return states.STATES[self.state].final
+
+    @property
+    def asked_at(self) -> datetime:
+        """When it was asked for."""
+        return self.revision.created_at if self.due_at is not None and self.revision is not None else self.created_at
+
+    @property
+    def missed(self) -> bool:
+        """Whether it was scheduled, and could not begin when its time came."""
+        return self.state == "cancelled" and self.due_at is not None and bool(self.failure)
 
     @property
     def able(self) -> Abilities:

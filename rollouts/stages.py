@@ -11,6 +11,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from rollouts import due
 from rollouts.connectors import Abilities
 from rollouts.models import Revision, Rollout, Step
 from rollouts.standing import Chip
@@ -18,6 +19,7 @@ from rollouts.states import STAGES, STATES, Proof
 
 # state -> what it is called while it is under way, and afterwards or before
 WORDS = {
+    "scheduled": (gettext_lazy("Scheduled"), gettext_lazy("Scheduled")),
     "waiting": (gettext_lazy("Waiting"), gettext_lazy("Waited")),
     "requested": (gettext_lazy("Requested"), gettext_lazy("Requested")),
     "exporting": (gettext_lazy("Exporting"), gettext_lazy("Exported")),
@@ -88,6 +90,8 @@ def stages(rollout: Rollout, steps: Iterable[Step]) -> list[Stage]:
     order = tuple(name for name in STAGES[rollout.kind] if name != left_out)
     if rollout.state == "waiting":
         order = ("waiting", *order)
+    if rollout.due_at is not None:
+        order = ("scheduled", *order)
     failed = next((_stage(s) for s in reversed(steps) if s.outcome == "failed" and _stage(s) in order), "")
     forward = rollout.state in order
     # Beyond this stage nothing was tried: where it stands now, or where it failed.
@@ -106,6 +110,8 @@ def stages(rollout: Rollout, steps: Iterable[Step]) -> list[Stage]:
             found.append(Stage(after, "todo"))
         elif name == failed and rollout.failure:
             found.append(Stage(during, "failed", _("failed"), _took(own)))
+        elif name == "scheduled" and rollout.due_at is not None:
+            found.append(Stage(after, "done", due.day_and_time(rollout.due_at)))
         elif name == "requested":
             found.append(Stage(after, "done", _("by %(who)s") % {"who": rollout.requested_by}))
         elif name == "verifying" and rollout.proof == Proof.DELIVERED:
@@ -161,7 +167,9 @@ def _watched(steps: list[Step]) -> timedelta | None:
 
 
 def _so_far(rollout: Rollout) -> str:
-    """“10 of 120 s”; the limits of a day are not worth a figure."""
+    """“10 of 120 s”; the limits of a day are not worth a figure, and what is scheduled says for when."""
+    if rollout.state == "scheduled" and rollout.due_at is not None:
+        return due.day_and_time(rollout.due_at)
     limit = STATES[rollout.state].timeout
     passed = max(0, int((timezone.now() - rollout.state_since).total_seconds()))
     return (
@@ -187,6 +195,10 @@ def result(rollout: Rollout) -> Chip:
             return Chip(_("Rolled back"), "bad", "alert")
         case "needs_help":
             return Chip(_("Needs help"), "bad", "alert")
+        case "scheduled" if rollout.due_at is not None:
+            return Chip(_("Scheduled for %(when)s") % {"when": due.day_and_time(rollout.due_at)}, "info", "clock")
+        case "cancelled" if rollout.missed:
+            return Chip(_("Not begun, nothing changed"), "bad", "alert")
         case "cancelled":
             return Chip(_("Cancelled"), "plain", "never")
         case "rolling_back":

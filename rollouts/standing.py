@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Max, OuterRef, Subquery
+from django.db.models import Exists, Max, OuterRef, Q, Subquery
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -19,9 +19,9 @@ from django.utils.translation import ngettext
 from certificates.content import Content
 from certificates.models import Comparison
 from environments.models import Environment
-from rollouts import authors
-from rollouts.changes import Change
-from rollouts.comparisons import Compared, compared, comparisons, keep
+from rollouts import authors, due
+from rollouts.changes import Change, changes
+from rollouts.comparisons import Compared, compared, comparisons, keep, keep_since
 from rollouts.connections import TurnedAway, turned_away
 from rollouts.models import Destination, Pulse, Rollout
 from rollouts.states import ACTIVE
@@ -51,6 +51,9 @@ class Standing:
     last: Rollout | None = None
     # Certificates that a server turned away when they were last tested, and which server.
     turned_away: dict[UUID, TurnedAway] = field(default_factory=dict)
+    # What is to begin later, and what was to and could not, while nothing was applied since.
+    scheduled: Rollout | None = None
+    missed: Rollout | None = None
 
     @property
     def count(self) -> int:
@@ -104,6 +107,23 @@ class Standing:
                 author = authors.of(what, key, sent, who)
                 counted[what, mark, author.name if author else "", author.person if author else ""] += 1
         return [(*key, n) for key, n in counted.items()]
+
+    @cached_property
+    def since_scheduled(self) -> int:
+        """The number of changes that were made since something was scheduled, and are no part of it."""
+        rollout, digest = self.scheduled, self.comparison.digest
+        if rollout is None or rollout.revision is None or rollout.revision.digest == digest:
+            return 0
+        if rollout.since_digest != digest:
+            # As long as there are certificates; counted once for each content.
+            rollout.since, rollout.since_digest = len(changes(rollout.revision.frozen, self.wanted)), digest
+            keep_since(rollout)
+        return rollout.since
+
+    @property
+    def all_scheduled(self) -> bool:
+        """Whether what is scheduled makes run everything that does not run."""
+        return self.scheduled is not None and not self.since_scheduled
 
     @property
     def can_apply(self) -> bool:
@@ -159,6 +179,10 @@ class Standing:
             if self.last.previous:
                 return Chip(_("Rolled back, %(n)d is running") % {"n": self.last.previous.number}, "bad", "alert")
             return Chip(_("Rolled back"), "bad", "alert")
+        if count and self.scheduled is not None and self.scheduled.due_at is not None and self.all_scheduled:
+            return Chip(
+                _("Scheduled for %(when)s") % {"when": due.day_and_time(self.scheduled.due_at)}, "info", "clock"
+            )
         if count:
             return Chip(
                 ngettext("%(n)d change not running", "%(n)d changes not running", count) % {"n": count}, "warn", "clock"
@@ -224,7 +248,7 @@ def standings(environments: Iterable[Environment]) -> dict[UUID, Standing]:
     }
     newest = (
         Rollout.objects.filter(environment=OuterRef("environment"))
-        .exclude(state__in=("cancelled", "waiting"))
+        .exclude(state__in=("cancelled", "waiting", "scheduled"))
         .order_by("-created_at")
     )
     last = {
@@ -233,19 +257,40 @@ def standings(environments: Iterable[Environment]) -> dict[UUID, Standing]:
         .select_related("previous", "revision")
         .defer("previous__content", "revision__content")
     }
-    active = {r.environment_id: r for r in Rollout.objects.filter(environment__in=environments, state__in=ACTIVE)}
+    unfinished = _unfinished(environments)
+    active = {r.environment_id: r for r in unfinished if r.state in ACTIVE}
+    scheduled = {r.environment_id: r for r in unfinished if r.state == "scheduled"}
+    missed = {r.environment_id: r for r in unfinished if r.missed}
     found = comparisons(environments, {pk: destination.running_id for pk, destination in destinations.items()})
     away = turned_away({environment.pk: destinations.get(environment.pk) for environment in environments})
     stands = {}
     for environment in environments:
         pk = environment.pk
-        stands[pk] = Standing(
+        stand = Standing(
             environment, found[pk], destinations.get(pk), active.get(pk), last.get(pk), away.get(pk, {})
         )
-        for known in (stands[pk].destination, stands[pk].active, stands[pk].last):
+        stands[pk] = stand
+        stand.scheduled, stand.missed = scheduled.get(pk), missed.get(pk)
+        for known in (stand.destination, stand.active, stand.last, stand.scheduled, stand.missed):
             if known is not None:
                 known.environment = environment
     return stands
+
+
+def _unfinished(environments: list[Environment]) -> list[Rollout]:
+    """What is under way, what is scheduled, and what was and could not begin, the newest last; one query, each half of
+    it by an index of its own."""
+    applied = Rollout.objects.filter(
+        environment=OuterRef("environment"), kind__in=("apply", "roll-back"), created_at__gt=OuterRef("finished_at")
+    )
+    missed = Q(state="cancelled") & ~Q(failure="") & ~Exists(applied)
+    listed = (
+        Rollout.objects.filter(environment__in=environments)
+        .filter(Q(state__in=ACTIVE) | Q(due_at__isnull=False) & (Q(state="scheduled") | missed))
+        .select_related("revision")
+        .defer("revision__content")
+    )
+    return list(listed.order_by("created_at"))
 
 
 def why_blocked(stand: Standing) -> Rollout | None:

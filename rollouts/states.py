@@ -42,7 +42,7 @@ class State:
     then: tuple[str, ...] = ()
     overdue: str = ""
     timeout: int = 0
-    # The states in which the rollout holds its environment's one place (waiting and final ones do not).
+    # The states in which the rollout holds its environment's one place (scheduled, waiting and final ones do not).
     active: bool = True
     # The calls to the outside that its move makes, to the platform or to the vault.
     calls: tuple[str, ...] = ()
@@ -59,6 +59,9 @@ DAY = 24 * 60 * 60
 STATES = {
     state.name: state
     for state in (
+        # Not a `waiting` with a time: what waits makes way for whatever is asked for later, and begins as soon as it
+        # can. Its time is at most thirty days ahead (rollouts.due), and it is not begun much later (rollouts.actions).
+        State("scheduled", ("requested", "cancelled"), "cancelled", 31 * DAY, active=False),
         State("waiting", ("requested", "cancelled"), "cancelled", 7 * DAY, active=False),
         State(
             "requested",
@@ -112,7 +115,7 @@ STATES = {
 ACTIVE = tuple(name for name, state in STATES.items() if state.active)
 FINAL = tuple(name for name, state in STATES.items() if state.final)
 # Only here can a person still take it back: nothing outside has been touched, and no move has been made.
-CANCELLABLE = ("waiting", "requested")
+CANCELLABLE = ("scheduled", "waiting", "requested")
 
 # The stages that the page shows, by kind, in order; going back is shown below them when it happens.
 STAGES: dict[str, tuple[str, ...]] = {
@@ -173,7 +176,7 @@ def check(states: dict[str, State]) -> None:
             raise ValueError(f"{state.name} leads to unknown states: {unknown}")
         if not state.final and (state.timeout <= 0 or state.overdue not in state.then):
             raise ValueError(f"{state.name} could hang for ever")
-    reached = {"waiting", "requested"}
+    reached = {"scheduled", "waiting", "requested"}
     while grown := {after for name in reached for after in states[name].then} - reached:
         reached |= grown
     if missing := set(states) - reached:

@@ -49,6 +49,7 @@ def sweep() -> None:
         Rollout.objects.filter(pk=rollout.pk).update(nudged_at=now)
         actions.nudge(rollout.pk)
     actions.begin_what_waits()
+    actions.begin_what_is_due()
     busy = Rollout.objects.filter(state__in=ACTIVE).values("environment")
     due = Destination.objects.filter(Q(observed_at=None) | Q(observed_at__lt=now - OBSERVE_EVERY))
     due = due.filter(environment__archived_at=None).select_related("bundle", "secrets")

@@ -19,6 +19,7 @@ urlpatterns = [
     path("rollouts/<uuid:pk>/", rolling.rollout, name="rollout"),
     path("rollouts/<uuid:pk>/live/", rolling.live, name="rollout-live"),
     path("rollouts/<uuid:pk>/report.json", rolling.report, name="rollout-report"),
+    path("rollouts/<uuid:pk>/schedule/", rolling.schedule, name="rollout-schedule"),
     path("rollouts/<uuid:pk>/hand-over/", handing.hand_over, name="hand-over"),
     path("rollouts/<uuid:pk>/cancel/", rolling.cancel, name="rollout-cancel"),
     path("revisions/<int:number>/", rolling.revision, name="revision"),

@@ -22,6 +22,7 @@ from rollouts.actions.asking import (
     restart,
     roll_back,
     running_content,
+    scheduled_rollout,
     start,
     stop,
     why_not_cancelled,
@@ -39,6 +40,7 @@ from rollouts.actions.places import (
     use_place,
     use_platform,
 )
+from rollouts.actions.scheduling import begin_early, begin_what_is_due, change_time
 from rollouts.actions.series import apply_to_several, cancel_rest
 from rollouts.actions.testing import test_connection
 from rollouts.actions.undoing import undo_changes
@@ -51,10 +53,13 @@ __all__ = [
     "apply",
     "apply_to_several",
     "archive",
+    "begin_early",
+    "begin_what_is_due",
     "begin_what_waits",
     "bring_in",
     "cancel",
     "cancel_rest",
+    "change_time",
     "check_platform",
     "checked_reason",
     "confirm_handover",
@@ -69,6 +74,7 @@ __all__ = [
     "restart",
     "roll_back",
     "running_content",
+    "scheduled_rollout",
     "set_credentials",
     "set_health_check",
     "start",

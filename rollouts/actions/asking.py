@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -17,10 +17,10 @@ from certificates import current
 from certificates.content import Content
 from certificates.models import ClientCertificate
 from environments import actions as environments
-from environments.models import Environment
+from environments.models import Environment, Person
 from environments.refusals import Refused
 from environments.tickets import checked_ticket
-from rollouts import exporters
+from rollouts import due, exporters
 from rollouts.actions.nudging import nudge
 from rollouts.changes import Change, changes, nothing
 from rollouts.connectors import Observation
@@ -56,6 +56,8 @@ def apply(
     despite_tests: bool = False,
     series: Series | None = None,
     position: int = 0,
+    due_at: datetime | None = None,
+    replace: bool = False,
     by: Any,
 ) -> Rollout:
     """Freezes the wanted content as a revision and asks for it to be made to run.
@@ -63,8 +65,13 @@ def apply(
     `shown` is the digest of the content that the person saw; when the content moved on, nothing happens. `start` asks
     for a stopped app to be started. `insist` applies content that failed before. `despite_tests` goes on where a
     connection test is refused. While something else is under way, it waits; a newer one takes its place.
+
+    `due_at` schedules it for then (rollouts.actions.scheduling), in the place of what is scheduled already only with
+    `replace`. What is applied now takes the place of what is scheduled, which would go back to something older.
     """
     reason, ticket = checked_reason(reason), checked_ticket(ticket, environment.ticket_pattern)
+    if due_at is not None:
+        due.check(due_at)
     with transaction.atomic():
         environments.take_turns(environment)
         destination = _destination(environment)
@@ -83,24 +90,49 @@ def apply(
                 _("This configuration failed and is blocked; change something, or tick “Try it again all the same”."),
                 field="insist",
             )
+        before = scheduled_rollout(environment)
+        if before is not None and due_at is not None:
+            _may_be_replaced(before, wanted, replace)
         revision = freeze(environment, wanted, reason=reason, ticket=ticket, by=by)
         rollout = _request(
             destination,
             Kind.APPLY,
             revision=revision,
-            start_after=destination.wanted_running if start is None else start,
+            start_after=bool(start) if due_at is not None or start is not None else destination.wanted_running,
             despite_tests=despite_tests,
             series=series,
             position=position,
+            due_at=due_at,
             reason=reason,
             ticket=ticket,
             by=by,
         )
+        timed: dict[str, Any] = {"due_at": due_at} if due_at is not None else {}
+        if before is not None:
+            timed["replaces"] = _number(before)
         trail.record(
             "rollout.requested", by=by, subject=rollout, kind="apply", revision=revision.number, changes=len(found),
-            reason=reason, ticket=ticket,
+            reason=reason, ticket=ticket, **timed,
         )  # fmt: skip
     return rollout
+
+
+def _may_be_replaced(scheduled: Rollout, wanted: Content, replace: bool) -> None:
+    named = {"n": _number(scheduled), "when": due.said(scheduled.due_at) if scheduled.due_at else ""}
+    if scheduled.revision is not None and scheduled.revision.digest == wanted.digest:
+        raise Refused(
+            _("Exactly this is scheduled for %(when)s already, as revision %(n)d; change its time instead.") % named
+        )
+    if not replace:
+        raise Refused(
+            _("Revision %(n)d is scheduled here for %(when)s already; cancel it, or say that this one replaces it.")
+            % named,
+            field="replace",
+        )
+
+
+def _number(rollout: Rollout) -> int:
+    return rollout.revision.number if rollout.revision else 0
 
 
 class MovedOn(Refused):
@@ -237,25 +269,33 @@ def _request(
     despite_tests: bool = False,
     series: Series | None = None,
     position: int = 0,
+    due_at: datetime | None = None,
     by: Any,
 ) -> Rollout:
     tests = destination.environment.connection_tests
     delivers = kind in (Kind.APPLY, Kind.ROLL_BACK)
     waits = series is not None and series.stops_at_failure and position > 0
     here = Rollout.objects.filter(environment=destination.environment_id)
+    state = "waiting" if waits else "requested"
+    if due_at is not None:
+        state = "scheduled"
+        _supersede(here.filter(state="scheduled"))
     # Looked for beforehand: while a worker is ending one, the constraint would wait for that worker, and it for us.
-    if active := here.filter(state__in=ACTIVE).first():
+    elif active := here.filter(state__in=ACTIVE).first():
         if kind != Kind.APPLY or (revision is not None and active.revision_id and _same(active, revision)):
             raise _busy()
-        waits = True
-    if delivers:
+        state = "waiting"
+    if delivers and due_at is None:
         _supersede(here.filter(state="waiting"))
+    if delivers and due_at is None and revision is not None:
+        # What is scheduled would go back to something older; an earlier revision that is to run again is no reason.
+        _supersede(here.filter(state="scheduled", revision__number__lt=revision.number))
     try:
         with transaction.atomic():
             rollout = Rollout.objects.create(
                 environment_id=destination.environment_id,
                 kind=kind,
-                state="waiting" if waits else "requested",
+                state=state,
                 revision=revision,
                 bundle=None if delivers else destination.bundle,
                 previous=destination.running,
@@ -266,12 +306,14 @@ def _request(
                 position=position,
                 reason=reason,
                 ticket=ticket,
+                due_at=due_at,
                 requested_by=str(by),
+                requester=by if isinstance(by, Person) else None,
             )
     except IntegrityError:
-        # one_active_rollout_per_environment
+        # one_active_rollout_per_environment, or one_scheduled_apply_per_environment
         raise _busy() from None
-    if not waits:
+    if state == "requested":
         transaction.on_commit(partial(nudge, rollout.pk))
     return rollout
 
@@ -304,45 +346,62 @@ def begin_what_waits() -> None:
     failure, those before it are verified. Cancels what comes after a failure."""
     for rollout in Rollout.objects.filter(state="waiting").select_related("series").order_by("created_at", "position"):
         if rollout.overdue:
-            _end_waiting(rollout, "It waited for a week; nothing was changed.")
+            end_unbegun(rollout, "It waited for a week; nothing was changed.")
             continue
-        if rollout.series is not None and rollout.series.stops_at_failure:
-            before = list(rollout.series.rollouts.filter(position__lt=rollout.position))
-            if any(one.is_final and one.state != "verified" for one in before):
-                # Not by name: who sees this environment need not be allowed to see that one.
-                _end_waiting(rollout, "Not begun, because one that came before it in its series was not verified.")
-                continue
-            if not all(one.is_final for one in before):
-                continue
-        _begin_waiting(rollout)
+        go_on, sentence = turn_of(rollout)
+        if sentence:
+            end_unbegun(rollout, sentence)
+        elif go_on:
+            _begin_waiting(rollout)
 
 
-def _end_waiting(rollout: Rollout, sentence: str) -> None:
+def turn_of(rollout: Rollout) -> tuple[bool, str]:
+    """Whether those before it in its series are done; and why it is not to begin any more, "" where it is."""
+    if rollout.series is None or not rollout.series.stops_at_failure:
+        return True, ""
+    before = list(rollout.series.rollouts.filter(position__lt=rollout.position))
+    if any(one.is_final and one.state != "verified" for one in before):
+        # Not by name: who sees this environment need not be allowed to see that one.
+        return False, "Not begun, because one that came before it in its series was not verified."
+    return all(one.is_final for one in before), ""
+
+
+def end_unbegun(rollout: Rollout, sentence: str, failure: str = "") -> None:
+    """Cancels what is scheduled or waits, where it still does."""
     now = timezone.now()
     with transaction.atomic():
-        ended = Rollout.objects.filter(pk=rollout.pk, state="waiting").update(
-            state="cancelled", state_since=now, finished_at=now, sentence=sentence
+        ended = Rollout.objects.filter(pk=rollout.pk, state=rollout.state).update(
+            state="cancelled", state_since=now, finished_at=now, sentence=sentence, failure=failure
         )
         if ended:
-            trail.record("rollout.cancelled", by=PORTAL, subject=rollout, sentence=sentence)
+            said: dict[str, Any] = {"failure": failure} if failure else {}
+            trail.record("rollout.cancelled", by=PORTAL, subject=rollout, sentence=sentence, **said)
 
 
 def _begin_waiting(rollout: Rollout) -> None:
     destination = Destination.objects.filter(pk=rollout.environment_id).first()
     if destination is None or Rollout.objects.filter(environment=rollout.environment_id, state__in=ACTIVE).exists():
         return
+    begin_unbegun(rollout, destination)
+
+
+def begin_unbegun(rollout: Rollout, destination: Destination, **values: Any) -> bool:
+    """Asks for what is scheduled or waits, where it still does; it goes back to what runs now. False where somebody
+    else has begun it, or something else there: the next sweep looks again."""
     try:
         with transaction.atomic():
-            begun = Rollout.objects.filter(pk=rollout.pk, state="waiting").update(
+            begun = Rollout.objects.filter(pk=rollout.pk, state=rollout.state).update(
                 state="requested",
                 state_since=timezone.now(),
                 previous=destination.running_id,
                 previous_bundle=destination.bundle_id,
+                **values,
             )
             if begun:
                 transaction.on_commit(partial(nudge, rollout.pk))
     except IntegrityError:
-        return  # somebody else has just begun something there; the next sweep looks again
+        return False
+    return bool(begun)
 
 
 def why_not_cancelled(rollout: Rollout) -> str:
@@ -407,17 +466,29 @@ def _destination(environment: Environment) -> Destination:
 
 
 def archive(*, environment: Environment, by: Any) -> None:
-    """Takes an environment off the lists, unless something is under way; what runs there goes on running."""
+    """Takes an environment off the lists, unless something is under way; what runs there goes on running, and what is
+    scheduled or waits is cancelled."""
     with transaction.atomic():
         environments.take_turns(environment)
         Destination.objects.select_for_update().filter(environment=environment).first()
         if active_rollout(environment) is not None:
             raise Refused(_("Something is being applied, stopped or started here; wait for it to end, then archive."))
+        now = timezone.now()
+        Rollout.objects.filter(environment=environment, state__in=("scheduled", "waiting")).update(
+            state="cancelled",
+            state_since=now,
+            finished_at=now,
+            sentence="Cancelled, because the environment was archived; nothing was changed.",
+        )
         environments.archive_environment(environment=environment, by=by)
 
 
 def active_rollout(environment: Environment) -> Rollout | None:
     return Rollout.objects.filter(environment=environment, state__in=ACTIVE).first()
+
+
+def scheduled_rollout(environment: Environment) -> Rollout | None:
+    return Rollout.objects.filter(environment=environment, state="scheduled").select_related("revision").first()
 
 
 def checked_reason(text: str) -> str:

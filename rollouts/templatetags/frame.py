@@ -10,6 +10,7 @@ from django.utils.translation import ngettext
 
 from environments.access import Right, sentence_for
 from environments.models import Environment
+from rollouts import scheduled
 from rollouts.standing import Standing, downtime_in_words, standing, why_blocked, worker_is_silent
 
 register = template.Library()
@@ -40,6 +41,8 @@ def environment_frame(
         "standing": stand,
         "tab": tab,
         "tabs": [(name, environment.url(route), words()) for name, route, words in TABS],
+        "scheduled": scheduled.in_words(stand.scheduled) if stand.scheduled else "",
+        "since": scheduled.since_in_words(stand.since_scheduled) if stand.scheduled else "",
         "banner": banner and bool(stand.count) and stand.active is None and stand.destination is not None,
         "named": named(stand, context["user"]) if banner and stand.count else "",
         "may_apply": may_apply,

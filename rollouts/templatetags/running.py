@@ -16,7 +16,7 @@ from certificates.listing import Status, status_of
 from certificates.models import ClientCertificate
 from certificates.targets import WORDS, Interpretation
 from environments.models import Environment
-from rollouts import connections, exporters
+from rollouts import connections, exporters, scheduled
 from rollouts.models import Destination
 from rollouts.standing import Standing
 
@@ -92,6 +92,12 @@ def _mark(standing: Standing, what: str, key: str) -> str:
         return ""  # nothing runs from here, so nothing differs from it
     found = standing.mark(what, key)
     return "gone" if found == "out" else found
+
+
+@register.simple_tag
+def scheduled_with(standing: Standing, certificate: ClientCertificate) -> str:
+    """What happens to this certificate all the same, where something that contains it is scheduled; "" otherwise."""
+    return scheduled.holding(certificate, standing.scheduled)
 
 
 @register.simple_tag

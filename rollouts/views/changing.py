@@ -57,7 +57,7 @@ def apply(request: HttpRequest, app: str, env: str) -> HttpResponse:
         try:
             made = actions.apply(environment=environment, by=request.user, **form.choices)
         except Refused as error:
-            if already := _already(environment, str(form.cleaned_data["shown"])):
+            if already := _already(environment, str(form.cleaned_data["shown"]), later=bool(form.choices["due_at"])):
                 return _follow(request, already, str(error))
             refused(form, error)
             stand = standing(environment)
@@ -88,9 +88,12 @@ def _known_refusals(environment: Environment, stand: Standing) -> list[connectio
     return [one for one in found if one.turned_away]
 
 
-def _already(environment: Environment, shown: str) -> Rollout | None:
+def _already(environment: Environment, shown: str, *, later: bool) -> Rollout | None:
     """What a second click meets: the rollout that the first one asked for."""
     stand = standing(environment)
+    if later:
+        same = stand.scheduled is not None and stand.scheduled.revision and stand.scheduled.revision.digest == shown
+        return stand.scheduled if same else None
     if stand.active is not None:
         return stand.active
     if stand.last is not None and stand.last.revision and stand.last.revision.digest == shown and not stand.count:

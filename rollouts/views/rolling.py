@@ -21,13 +21,13 @@ from environments.access import Right, get_environment
 from environments.forms import refused
 from environments.models import Environment
 from environments.refusals import Refused
-from rollouts import actions, connections, reports
+from rollouts import actions, connections, due, reports, scheduled
 from rollouts.changes import Change, changes, nothing
 from rollouts.differences import SETTING_WORDS, Side, answers_that_change, lines, sent
-from rollouts.forms import ReasonForm
+from rollouts.forms import ReasonForm, ScheduleForm
 from rollouts.models import Destination, Pulse, Revision, RevisionEntry, Rollout
-from rollouts.stages import evidence, if_it_fails, log_lines, result, stages, title
-from rollouts.standing import Chip, silent_since, standing
+from rollouts.stages import evidence, if_it_fails, log_lines, result, stages, title, way_back
+from rollouts.standing import Chip, downtime_in_words, silent_since, standing
 from rollouts.views.overview import rollout_lines
 
 A_PAGE = 25
@@ -131,6 +131,9 @@ def _told(rollout: Any) -> dict[str, Any]:
         "tests": tests_of(rollout),
         "may_cancel": Right.APPLY in rollout.environment.rights and not actions.why_not_cancelled(rollout),
         "why_not_cancelled": "" if rollout.is_final else actions.why_not_cancelled(rollout),
+        "may_move": Right.APPLY in rollout.environment.rights and rollout.state == "scheduled",
+        "scheduled": scheduled.in_words(rollout) if rollout.state == "scheduled" else "",
+        "zone": due.zone_in_words(rollout.due_at) if rollout.due_at else "",
         "waits_for_worker": rollout.state == "requested" and silent_since(rollout.worker_seen),
         "app": _app_that_runs(rollout),
     }
@@ -234,6 +237,46 @@ def cancel(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     else:
         messages.success(request, _("Cancelled; nothing was changed."))
     return redirect(found)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def schedule(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    """Another time for what is scheduled; or no other time: now."""
+    environment = get_environment(request.user, app, env, to=Right.APPLY)
+    found = _rollout(environment, pk)
+    if found.state != "scheduled" or found.due_at is None:
+        return redirect(found)
+    form = ScheduleForm(
+        request.POST if request.POST.get("what") == "time" else None, initial={"at": due.as_typed(found.due_at)}
+    )
+    sentence = ""
+    try:
+        if request.POST.get("what") == "now":
+            actions.begin_early(rollout=found, by=request.user)
+            return redirect(found)
+        if form.is_bound and form.is_valid():
+            actions.change_time(rollout=found, due_at=form.cleaned_data["at"], by=request.user)
+            messages.success(request, _("Scheduled for %(when)s.") % {"when": due.said(form.cleaned_data["at"])})
+            return redirect(found)
+    except Refused as error:
+        sentence = str(error)
+        if form.is_bound:
+            form.add_error("at", sentence)
+            sentence = ""
+    stand = standing(environment)
+    context = {
+        "section": "applications",
+        "environment": environment,
+        "standing": stand,
+        "rollout": found,
+        "form": form,
+        "sentence": sentence,
+        "since": scheduled.since_in_words(stand.since_scheduled),
+        "downtime": downtime_in_words(environment),
+        "way_back": way_back(stand.destination.able, stand.destination.running) if stand.destination else "",
+    }
+    refused_it = sentence or form.errors
+    return render(request, "rollouts/schedule.html", context, status=422 if refused_it else 200)
 
 
 def _frozen(environment: Environment, revision: Revision) -> dict[str, Any]:

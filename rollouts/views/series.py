@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from environments.access import Right, environments_to, visible_environments
 from environments.forms import refused
 from environments.refusals import Refused
-from rollouts import actions
+from rollouts import actions, due
 from rollouts.forms import SeveralForm
 from rollouts.models import Series
 from rollouts.stages import result
@@ -48,7 +48,13 @@ def several(request: HttpRequest) -> HttpResponse:
 def _in_words(stand: Standing) -> str:
     changes = ngettext("%(n)d change", "%(n)d changes", stand.count) % {"n": stand.count}
     production = " · " + _("Production") if stand.environment.production else ""
-    return f"{stand.environment}: {changes}{production}"
+    scheduled = ""
+    if stand.scheduled is not None and stand.scheduled.revision is not None and stand.scheduled.due_at is not None:
+        scheduled = " · " + _("takes the place of revision %(n)d, scheduled for %(when)s") % {
+            "n": stand.scheduled.revision.number,
+            "when": due.day_and_time(stand.scheduled.due_at),
+        }
+    return f"{stand.environment}: {changes}{production}{scheduled}"
 
 
 def _told(request: HttpRequest, pk: UUID) -> dict[str, Any]:
@@ -60,11 +66,14 @@ def _told(request: HttpRequest, pk: UUID) -> dict[str, Any]:
         raise Http404
     may = set(environments_to(Right.APPLY, request.user).values_list("pk", flat=True))
     lines = [(rollout, result(rollout)) for rollout in listed]
-    waiting = [rollout for rollout in listed if rollout.state == "waiting"]
+    waiting = [rollout for rollout in listed if rollout.state in ("scheduled", "waiting")]
+    due_at = next((rollout.due_at for rollout in listed if rollout.due_at), None)
     return {
         "series": found,
         "lines": lines,
         "verified": sum(1 for rollout in listed if rollout.state == "verified"),
+        "due": due.said(due_at) if due_at else "",
+        "not_begun": len(waiting) == len(listed),
         "under_way": any(not rollout.is_final for rollout in listed),
         "may_cancel": bool(waiting) and all(rollout.environment_id in may for rollout in waiting),
     }

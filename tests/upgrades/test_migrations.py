@@ -24,6 +24,13 @@ _ONE_STATE_MORE = "it knows one state more than before, which programs of the re
 ALLOWED: dict[tuple[str, str, str], str] = {
     ("rollouts", "0005_platforms", f"Create constraint {name} on model rollout"): _ONE_STATE_MORE
     for name in ("one_active_rollout_per_environment", "a_rollout_is_in_a_state_that_exists")
+} | {
+    ("rollouts", "0009_scheduled_applies", f"Create constraint {name} on model rollout"): _ONE_STATE_MORE
+    for name in (
+        "one_scheduled_apply_per_environment",
+        "a_rollout_is_in_a_state_that_exists",
+        "what_is_scheduled_has_its_time",
+    )
 }
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from audit.actors import Actor
-from certificates.command_line import REFUSED, EnvironmentCommand
+from certificates.command_line import MISUSE, REFUSED, EnvironmentCommand
 from environments.models import Environment
-from rollouts import actions
+from rollouts import actions, due
 from rollouts.models import Rollout, Step
 from rollouts.stages import evidence
 from rollouts.standing import worker_is_silent
@@ -30,9 +31,13 @@ class Command(EnvironmentCommand):
         parser.add_argument("--start", action="store_true", help="start a stopped app with it")
         parser.add_argument("--insist", action="store_true", help="apply a configuration that failed before")
         parser.add_argument("--despite-tests", action="store_true", help="go on even if a connection is refused")
+        parser.add_argument("--at", default="", help="schedule it: “2026-12-05 21:00” in this server's time zone")
+        parser.add_argument("--replace", action="store_true", help="with --at: in the place of what is scheduled")
         parser.add_argument("--wait", action="store_true", help="print the steps as they come, until the end")
 
     def perform(self, environment: Environment, options: dict[str, Any], *, by: Actor) -> dict[str, Any]:
+        if options["wait"] and options["at"]:
+            self.end("Use --wait without --at: what is scheduled is followed on its page.", MISUSE, options)
         wanted, _changes = actions.pending(environment)
         rollout = actions.apply(
             environment=environment,
@@ -42,6 +47,8 @@ class Command(EnvironmentCommand):
             start=True if options["start"] else None,
             insist=options["insist"],
             despite_tests=options["despite_tests"],
+            due_at=due.read(options["at"]) if options["at"] else None,
+            replace=options["replace"],
             by=by,
         )
         assert rollout.revision is not None
@@ -55,6 +62,8 @@ class Command(EnvironmentCommand):
         return as_json(rollout)
 
     def sentence(self, done: dict[str, Any]) -> str:
+        if done["due_at"]:
+            return f"Scheduled for {due.said(datetime.fromisoformat(done['due_at']))}; move or cancel it on its page."
         return " ".join(filter(None, (done["sentence"], done["evidence"]))) or "Asked for; follow it on its page."
 
     def wait(self, rollout: Rollout, options: dict[str, Any]) -> Rollout:
@@ -90,6 +99,7 @@ def as_json(rollout: Rollout) -> dict[str, Any]:
         "rollout": str(rollout.pk),
         "revision": rollout.revision.number if rollout.revision else None,
         "state": rollout.state,
+        "due_at": rollout.due_at.isoformat() if rollout.due_at else None,
         "proof": rollout.proof,
         "failure": rollout.failure,
         "sentence": rollout.sentence,
