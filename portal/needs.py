@@ -17,6 +17,7 @@ from environments.access import Right, rights_of
 from environments.models import Environment, Membership
 from portal.templatetags.page import ago, left, moment
 from rollouts.connections import TurnedAway
+from rollouts import scheduled
 from rollouts.standing import Chip, Standing
 
 # Certificates that the page names; the list of all certificates, sorted by their end, has the rest.
@@ -126,8 +127,10 @@ def _of_app(stand: Standing, rights: frozenset[Right]) -> Need | None:
         address = environment.get_absolute_url()
         return Need(STOPPED, since, stand.stop_chip, "", environment, clause, address, _("Open"))
     if stand.count and Right.APPLY in rights and not stand.all_scheduled:
-        address = environment.url("changes")
-        return Need(WAITING, timezone.now(), chip, "", environment, "", address, _("View changes"))
+        address, clause = environment.url("changes"), ""
+        if stand.scheduled is not None:
+            clause = f"{scheduled.in_words(stand.scheduled)} {scheduled.since_in_words(stand.since_scheduled)}"
+        return Need(WAITING, timezone.now(), chip, "", environment, clause, address, _("View changes"))
     return None
 
 

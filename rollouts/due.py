@@ -89,7 +89,9 @@ def clock(when: datetime) -> str:
 
 
 def zone_in_words(when: datetime | None = None) -> str:
-    """“Europe/Amsterdam, UTC+01:00”: the time zone of this server, with its offset then."""
+    """“Europe/Amsterdam, UTC+01:00”: the time zone of this server, with its offset then; “UTC” is only that."""
+    if settings.TIME_ZONE == "UTC":
+        return "UTC"
     offset = f"{(when or timezone.now()).astimezone(timezone.get_default_timezone()):%z}"
     return f"{settings.TIME_ZONE}, UTC{offset[:3]}:{offset[3:]}"
 

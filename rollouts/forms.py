@@ -42,12 +42,26 @@ class ReasonForm(forms.Form):
             }
 
 
+class TimeInput(forms.DateTimeInput):
+    """Its form knows whether it is needed, by the button that was pressed."""
+
+    input_type = "datetime-local"
+
+    def use_required_attribute(self, initial: Any) -> bool:
+        return False
+
+
 class TimeField(forms.CharField):
     """A day and a time in the time zone of this server, as the moment that it is; None where it is empty."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        widget = forms.DateTimeInput(attrs={"type": "datetime-local", "class": "time"})
-        super().__init__(max_length=40, widget=widget, **kwargs)
+    def __init__(self) -> None:
+        super().__init__(
+            label=_("Day and time"),
+            max_length=40,
+            widget=TimeInput,
+            error_messages={"required": _("Say when: day and time.")},
+        )
+        self.help_text = _now("In the time zone of this server: %(zone)s.") % {"zone": due.zone_in_words()}
 
     def clean(self, value: Any) -> Any:
         text = super().clean(value)
@@ -60,21 +74,20 @@ class TimeField(forms.CharField):
 class LaterForm(ReasonForm):
     """What is applied now, or, by another button, at a time (`when` is later)."""
 
-    at = TimeField(label=_("Day and time"), required=False)
     # By the name of the button that was pressed; Enter in a field presses the first, which is for now.
     when = forms.CharField(required=False, max_length=10, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["at"].help_text = _now("In the time zone of this server: %(zone)s.") % {"zone": due.zone_in_words()}
+        self.fields["at"] = TimeField()
+        self.later = self.data.get("when") == "later"
+        self.fields["at"].required = self.later or not self.is_bound
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
-        later = values.pop("when", "") == "later"
+        values.pop("when", None)
         due_at = values.pop("at", None)
-        if later and due_at is None and "at" not in self.errors:
-            self.add_error("at", _("Say when: day and time."))
-        if due_at is not None and not later:
+        if due_at is not None and not self.later:
             self.add_error("at", _("A time is given: press “Schedule”, or empty it to apply now. Nothing was applied."))
         return values | {"due_at": due_at}
 
@@ -100,6 +113,10 @@ class ApplyForm(LaterForm):
             del self.fields["despite_tests"]
         if stand.scheduled is None:
             del self.fields["replace"]
+        elif stand.scheduled.revision is not None:
+            self.fields["replace"].label = _now("In the place of revision %(n)d, which is cancelled then") % {
+                "n": stand.scheduled.revision.number
+            }
         if not stand.stopped:
             del self.fields["start"]
         if not stand.blocked:
@@ -135,11 +152,9 @@ class SeveralForm(LaterForm):
 class ScheduleForm(forms.Form):
     """Another time for what is scheduled."""
 
-    at = TimeField(label=_("Day and time"), error_messages={"required": _("Say when: day and time.")})
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["at"].help_text = _now("In the time zone of this server: %(zone)s.") % {"zone": due.zone_in_words()}
+        self.fields["at"] = TimeField()
 
 
 class UndoForm(forms.Form):

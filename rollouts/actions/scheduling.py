@@ -66,7 +66,7 @@ def _begin_or_end(rollout: Rollout) -> None:
     its_turn, never = turn_of(rollout)
     if not never and now > rollout.due_at + LATEST:
         never = _too_late(rollout.due_at, its_turn)
-    never = never or _why_never(rollout, destination)
+    never = never or _why_never(rollout, destination) or _why_not_for_them(rollout)
     if never or destination is None:
         end_unbegun(rollout, UNTOUCHED, never)
     elif its_turn and not (reason := _why_not_now(rollout, destination)):
@@ -83,9 +83,21 @@ def _too_late(due_at: datetime, its_turn: bool) -> str:
     return "No worker came between {from} and {to}.".format(**named)
 
 
+def _why_not_for_them(rollout: Rollout) -> str:
+    """A sentence where whoever asked for it may not apply here any more. (A command is whoever runs the server.)"""
+    person = rollout.requester
+    if person is None:
+        return ""
+    if not person.is_active:
+        return f"{rollout.requested_by} was locked out meanwhile; somebody else has to apply it."
+    if not environments_to(Right.APPLY, person).filter(pk=rollout.environment_id).exists():
+        return f"{rollout.requested_by} may not apply here any more; somebody else has to."
+    return ""
+
+
 def _why_never(rollout: Rollout, destination: Destination | None) -> str:
     """What was asked when it was frozen, asked again: a sentence where it is not to run any more."""
-    environment, revision, person = rollout.environment, rollout.revision, rollout.requester
+    environment, revision = rollout.environment, rollout.revision
     assert revision is not None
     if environment.archived_at is not None or environment.application.archived_at is not None:
         return "The environment was archived."
@@ -93,10 +105,6 @@ def _why_never(rollout: Rollout, destination: Destination | None) -> str:
         return "Where this environment runs was not set any more."
     if not destination.is_known:
         return f"This server’s settings no longer know “{destination.place}”."
-    if person is not None and not person.is_active:
-        return f"{rollout.requested_by} was locked out meanwhile; somebody else has to apply it."
-    if person is not None and not environments_to(Right.APPLY, person).filter(pk=environment.pk).exists():
-        return f"{rollout.requested_by} may not apply here any more; somebody else has to."
     try:
         checked_ticket(rollout.ticket, environment.ticket_pattern)
     except Refused as error:
@@ -105,6 +113,8 @@ def _why_never(rollout: Rollout, destination: Destination | None) -> str:
         return "This configuration failed and was blocked meanwhile."
     if destination.running is not None and destination.running.digest == revision.digest:
         return f"Revision {destination.running.number} ran already, which is the same."
+    if destination.running is not None and destination.running.number > revision.number:
+        return f"Revision {destination.running.number} ran already, which is newer."
     frozen = revision.frozen
     if frozen.base_folder != environment.base_folder:
         return "The environment’s base folder was changed meanwhile."
@@ -141,7 +151,7 @@ def _why_not_now(rollout: Rollout, destination: Destination) -> str:
         # It may be started with it; what others started is not ours to restart.
         return "The app ran, although it was stopped from here." if seen.incarnation else ""
     if seen.status != "running":
-        return f"The app did not run when its time came; it was {seen.status}. {seen.note}".strip()
+        return f"The app did not run when its time came; it was {seen.status}."
     if destination.has_drifted:
         return "The app ran with something else than was applied from here."
     if destination.health_url and not (found := health.ask(destination, seconds=HEALTH_LIMIT)).is_well:

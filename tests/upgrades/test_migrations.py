@@ -25,7 +25,7 @@ ALLOWED: dict[tuple[str, str, str], str] = {
     ("rollouts", "0005_platforms", f"Create constraint {name} on model rollout"): _ONE_STATE_MORE
     for name in ("one_active_rollout_per_environment", "a_rollout_is_in_a_state_that_exists")
 } | {
-    ("rollouts", "0009_scheduled_applies", f"Create constraint {name} on model rollout"): _ONE_STATE_MORE
+    ("rollouts", "0010_scheduled_applies", f"Create constraint {name} on model rollout"): _ONE_STATE_MORE
     for name in (
         "one_scheduled_apply_per_environment",
         "a_rollout_is_in_a_state_that_exists",
