@@ -370,7 +370,7 @@ def end_unbegun(rollout: Rollout, sentence: str, failure: str = "") -> None:
     """Cancels what is scheduled or waits, where it still does."""
     now = timezone.now()
     with transaction.atomic():
-        ended = Rollout.objects.filter(pk=rollout.pk, state=rollout.state).update(
+        ended = _as_it_was(rollout).update(
             state="cancelled", state_since=now, finished_at=now, sentence=sentence, failure=failure
         )
         if ended:
@@ -385,12 +385,17 @@ def _begin_waiting(rollout: Rollout) -> None:
     begin_unbegun(rollout, destination)
 
 
+def _as_it_was(rollout: Rollout) -> QuerySet[Rollout]:
+    """Whoever looked at it decides only while nobody has begun, cancelled or moved it."""
+    return Rollout.objects.filter(pk=rollout.pk, state=rollout.state, due_at=rollout.due_at)
+
+
 def begin_unbegun(rollout: Rollout, destination: Destination, **values: Any) -> bool:
     """Asks for what is scheduled or waits, where it still does; it goes back to what runs now. False where somebody
     else has begun it, or something else there: the next sweep looks again."""
     try:
         with transaction.atomic():
-            begun = Rollout.objects.filter(pk=rollout.pk, state=rollout.state).update(
+            begun = _as_it_was(rollout).update(
                 state="requested",
                 state_since=timezone.now(),
                 previous=destination.running_id,

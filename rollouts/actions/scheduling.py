@@ -175,7 +175,7 @@ def begin_early(*, rollout: Rollout, by: Any) -> None:
     """Asks for what is scheduled at once, as it was frozen. From now on it is a rollout like any other: somebody is
     there, so that the app need not be well."""
     with transaction.atomic():
-        _still_scheduled(rollout)
+        rollout.due_at = _still_scheduled(rollout).due_at
         destination = Destination.objects.filter(pk=rollout.environment_id).select_related("running", "secrets").first()
         if sentence := _why_never(rollout, destination):
             raise Refused(_("It cannot be applied as it was frozen: %(why)s") % {"why": sentence})

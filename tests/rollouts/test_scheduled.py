@@ -346,6 +346,20 @@ def test_somebody_else_may_begin_it_early_where_its_requester_may_not_any_more(
     assert rollout.state == "requested"
 
 
+def test_a_look_that_takes_its_time_decides_nothing_about_what_was_moved_meanwhile(
+    schedule: Any, owner: Person, monkeypatch: pytest.MonkeyPatch
+):
+    rollout = schedule()
+    note = watching.note_observation
+
+    def moved_meanwhile(*args: Any, **more: Any) -> bool:
+        actions.change_time(rollout=Rollout.objects.get(), due_at=timezone.now() + SOON, by=owner)
+        return note(*args, **more)
+
+    monkeypatch.setattr(watching, "note_observation", moved_meanwhile)
+    assert let_its_time_come(rollout).state == "scheduled"
+
+
 def test_an_error_of_our_own_leaves_it_to_the_next_sweep(schedule: Any, monkeypatch: pytest.MonkeyPatch):
     rollout = schedule()
 
@@ -501,7 +515,9 @@ def test_a_command_schedules_it(running_app: Destination, environment: Environme
     assert "Scheduled for " in said
     rollout = Rollout.objects.get()
     assert (rollout.state, rollout.requester) == ("scheduled", None)
-    assert let_its_time_come(rollout).state == "requested"
+    assert "It takes the place of revision 1, which was scheduled." in run(*words)[1]
+    rollout.refresh_from_db()
+    assert rollout.state == "cancelled"
 
 
 def test_several_are_scheduled_together_and_follow_one_another(

@@ -39,6 +39,7 @@ class Command(EnvironmentCommand):
         if options["wait"] and options["at"]:
             self.end("Use --wait without --at: what is scheduled is followed on its page.", MISUSE, options)
         wanted, _changes = actions.pending(environment)
+        before = actions.scheduled_rollout(environment)
         rollout = actions.apply(
             environment=environment,
             shown=wanted.digest,
@@ -53,6 +54,8 @@ class Command(EnvironmentCommand):
         )
         assert rollout.revision is not None
         self.tell(f"Revision {rollout.revision.number} of {environment}: {rollout.get_absolute_url()}", options)
+        if before is not None and before.revision is not None:
+            self.tell(f"It takes the place of revision {before.revision.number}, which was scheduled.", options)
         if not options["wait"]:
             return as_json(rollout)
         rollout = self.wait(rollout, options)
