@@ -278,8 +278,7 @@ def standings(environments: Iterable[Environment]) -> dict[UUID, Standing]:
 
 
 def _unfinished(environments: list[Environment]) -> list[Rollout]:
-    """What is under way, what is scheduled, and what was and could not begin, the newest last; one query, each half of
-    it by an index of its own."""
+    """What is under way, what is scheduled, and what was and could not begin, the newest last; one query."""
     applied = Rollout.objects.filter(
         environment=OuterRef("environment"), kind__in=("apply", "roll-back"), created_at__gt=OuterRef("finished_at")
     )
