@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from django import forms
@@ -14,6 +15,7 @@ from certificates.dialects import dialect_of
 from certificates.intake import MAX_FILES, MAX_PASSWORDS, Upload
 from certificates.models import IDENTIFIED_BY, ClientCertificate, Draft, PublicAuthority, TrustedAuthority, Version
 from certificates.outline import MAX_FILE, too_large
+from certificates.renewals import Place
 from certificates.targets import WORDS
 from environments.access import people_of
 from environments.forms import SharedForm
@@ -302,7 +304,58 @@ class ChooseForm(forms.Form):
         ]
 
 
-class ConfirmForm(forms.Form):
+class PlacesForm(forms.Form):
+    """What becomes of each place that uses what is being replaced: nothing, where nobody chooses."""
+
+    WHEN = (
+        ("leave", _("Leave as it is")),
+        ("next", _("With the next apply")),
+        ("ready", _("Keep ready")),
+    )
+    confirmed = forms.BooleanField(label=_("I have read this and want to use it all the same"), required=False)
+
+    def __init__(self, places: Sequence[Place], data: Any = None, **kwargs: Any) -> None:
+        self.places = places
+        if data is not None and (everywhere := data.get("everywhere")) in dict(self.WHEN):
+            data = data.copy()
+            for place in places:
+                data[_of_place(place)] = everywhere
+        super().__init__(data, **kwargs)
+        for place in places:
+            label = f"{place.environment} · {place.certificate}"
+            self.fields[_of_place(place)] = forms.ChoiceField(
+                label=label,
+                choices=self.WHEN,
+                initial="leave",
+                required=False,
+                widget=forms.Select(attrs={"aria-label": label}),
+            )
+
+    @property
+    def is_only_set(self) -> bool:
+        """A button has set every choice, and nothing is to be done yet."""
+        return self.is_bound and "everywhere" in self.data
+
+    @property
+    def rows(self) -> list[tuple[Place, forms.BoundField]]:
+        return [(place, self[_of_place(place)]) for place in self.places]
+
+    @property
+    def warned_places(self) -> bool:
+        return any(place.warnings for place in self.places)
+
+    @property
+    def chosen(self) -> dict[Place, bool]:
+        """The places to replace, True where it goes with the next apply."""
+        choices = {place: self.cleaned_data.get(_of_place(place)) for place in self.places}
+        return {place: choice == "next" for place, choice in choices.items() if choice in ("next", "ready")}
+
+
+def _of_place(place: Place) -> str:
+    return f"place-{place.certificate.pk}"
+
+
+class ConfirmForm(PlacesForm):
     """Confirms a preview: as a new certificate with a name, or as a renewal with a choice when it is used. Where there
     is more than one way to end its chain, the number of links that are kept is chosen too."""
 
@@ -324,10 +377,11 @@ class ConfirmForm(forms.Form):
         empty_value=None,
         widget=forms.RadioSelect(attrs={"class": "choices"}),
     )
-    confirmed = forms.BooleanField(label=_("I have read this and want to use it all the same"), required=False)
 
-    def __init__(self, draft: Draft, *args: Any, warned: bool, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, draft: Draft, data: Any = None, *, warned: bool, places: Sequence[Place] = (), **kwargs: Any
+    ) -> None:
+        super().__init__(places, data, **kwargs)
         renewal = draft.certificate_id is not None
         del self.fields["name" if renewal else "use"]
         if draft.tracked and renewal:
@@ -338,7 +392,7 @@ class ConfirmForm(forms.Form):
             self.fields["links"].initial = choices[0][0]
         else:
             del self.fields["links"]
-        if not warned:
+        if not warned and not self.warned_places:
             del self.fields["confirmed"]
 
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -19,7 +18,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from certificates.actions import warnings_of
-from certificates.models import ClientCertificate, Pin, TrustedAuthority, Version, key_of
+from certificates.models import ClientCertificate, Pin, TrustedAuthority, Version
+from certificates.spelled import key_of, readable
 from environments.models import Environment
 
 T = TypeVar("T")
@@ -374,23 +374,6 @@ def neutral(cell: str) -> str:
     if re.fullmatch(r"-?[0-9]+", cell):
         return cell
     return f"'{cell}" if cell.lstrip(" \u00a0").startswith(FORMULA) or cell.startswith(FORMULA) else cell
-
-
-def name_parts(name: str) -> list[str]:
-    """The parts of an RFC 4514 name (“CN=Bank\\, Inc,O=Bank”) as people read them, without its escapes (§2.4)."""
-    parts = re.findall(r"(?:\\.|[^,\\])+", name, re.S)
-    return [re.sub(r"((?:\\[0-9A-Fa-f]{2})+)|\\(.)", _unescaped, part, flags=re.S).strip() for part in parts]
-
-
-def _unescaped(found: re.Match[str]) -> str:
-    pairs, character = found.groups()
-    return bytes.fromhex(pairs.replace("\\", "")).decode(errors="replace") if pairs else character
-
-
-@lru_cache(maxsize=1024)
-def readable(name: str) -> str:
-    """An RFC 4514 name in one line, for reading and never for comparing."""
-    return ", ".join(name_parts(name))
 
 
 def warned(version: Version) -> list[str]:

@@ -9,10 +9,12 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from certificates import content as contents
+from certificates.spelled import key_of
 from environments.models import Environment
 from vault.models import SealedObject
 
@@ -242,12 +244,6 @@ def sought_in(version: Any) -> str:
     return "\n".join(word.casefold() for word in words if word)
 
 
-def key_of(version: Any) -> str:
-    """“RSA 2048”, “EC P-256”, “Ed25519”."""
-    bits = f" {version.key_bits}" if version.key_kind in ("RSA", "DSA") else ""
-    return f"{version.key_kind}{bits}"
-
-
 def status_at(now: datetime, not_before: datetime, not_after: datetime) -> str:
     """`expired`, `not-yet-valid`, `expiring` (the last 60 days, or third of its life if less), or `ok`."""
     if not_after <= now:
@@ -259,6 +255,27 @@ def status_at(now: datetime, not_before: datetime, not_after: datetime) -> str:
 
 def expiring_from(not_before: datetime, not_after: datetime) -> datetime:
     return not_after - min(EXPIRES_SOON, (not_after - not_before) / 3)
+
+
+class Renewal(models.Model):
+    """One renewal that was brought to several certificates at once: a version in each, old pins and all."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    common_name = models.CharField(max_length=200, blank=True)
+    sha256 = models.CharField(max_length=64)
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.CharField(max_length=200)
+    # Not a column of the version: a write of a version counts as a change of every environment (certificates.serials).
+    versions = models.ManyToManyField(Version, related_name="renewals")
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.common_name or self.sha256[:12]
+
+    def get_absolute_url(self) -> str:
+        return reverse("renewal", args=[self.pk])
 
 
 class Pin(models.Model):

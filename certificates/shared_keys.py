@@ -16,6 +16,8 @@ from environments.models import Environment, Person
 from environments.refusals import Refused
 
 NAMED = 3
+# Of the warning, where several kinds stand together.
+CODE = "also_in_tests"
 
 
 def also_in_tests(environment: Environment, versions: Iterable[Version], reader: Any) -> dict[str, str]:

@@ -10,6 +10,7 @@ urlpatterns = [
     path("certificates/many/<uuid:pk>/", batches.batch, name="batch"),
     path("certificates/<uuid:pk>/", certificate.certificate, name="certificate"),
     path("certificates/<uuid:pk>/renew/", uploads.certificate_renew, name="certificate-renew"),
+    path("certificates/<uuid:pk>/elsewhere/", certificate.certificate_elsewhere, name="certificate-elsewhere"),
     path("certificates/<uuid:pk>/rename/", certificate.certificate_rename, name="certificate-rename"),
     path("certificates/<uuid:pk>/switch/", certificate.certificate_switch, name="certificate-switch"),
     path("certificates/<uuid:pk>/move/", network.certificate_move, name="certificate-move"),

@@ -6,6 +6,7 @@ sentence names the people who may.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -195,6 +196,18 @@ def who_may(to: Right, place: Application | Environment) -> list[Person]:
     )
 
 
+def who_may_in(to: Right, environments: Collection[Environment]) -> list[Person]:
+    """The people who have this right in any of these by membership, at most five. One query."""
+    kinds = [role.kind for role in ROLES.values() if to in role.rights]
+    whole = Q(memberships__application__in={one.application_id for one in environments}, memberships__environment=None)
+    found = Person.objects.filter(
+        whole | Q(memberships__environment__in=[one.pk for one in environments]),
+        memberships__role__in=kinds,
+        is_active=True,
+    )
+    return list(found.distinct().order_by("username")[:5])
+
+
 def people_of(environment: Environment) -> QuerySet[Person]:
     """Everybody active who may see this environment, by name."""
     here = Q(memberships__application=environment.application, memberships__environment=None) | Q(
@@ -205,11 +218,15 @@ def people_of(environment: Environment) -> QuerySet[Person]:
 
 def sentence_for(to: Right, place: Application | Environment) -> str:
     """“You may not apply, stop or start here; ask Ada or Grace.”, for pages and disabled buttons."""
-    people = [str(person) for person in who_may(to, place)]
-    if not people:
-        return _("You may not %(what)s; ask an installation owner.") % {"what": WHAT[to]}
-    named = people[0] if len(people) == 1 else _(" or ").join([", ".join(people[:-1]), people[-1]])
-    return _("You may not %(what)s; ask %(people)s.") % {"what": WHAT[to], "people": named}
+    return _("You may not %(what)s; ask %(people)s.") % {"what": WHAT[to], "people": whom_to_ask(who_may(to, place))}
+
+
+def whom_to_ask(people: Sequence[Person]) -> str:
+    """“Ada or Grace”, in the middle of a sentence."""
+    names = [str(person) for person in people]
+    if not names:
+        return _("an installation owner")
+    return names[0] if len(names) == 1 else _(" or ").join([", ".join(names[:-1]), names[-1]])
 
 
 def _refuse(person: Any, place: Application | Environment, to: Right) -> None:

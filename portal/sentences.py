@@ -181,6 +181,7 @@ DETAILS: dict[str, Words] = {
     "position": _("Position"),
     "reason": pgettext_lazy("of an action", "Why"),
     "replaces": _("In the place of revision"),
+    "renewal": _("Renewal in several places"),
     "revision": _("Revision"),
     "right": _("Right"),
     "role": _("Role"),

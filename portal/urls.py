@@ -9,7 +9,7 @@ from certificates.views import authorities, everywhere, promotion
 from notices.views import channels, feeds, metrics, snoozing
 from portal import audit_log, auth, views
 from portal.health import page as health
-from rollouts.views import hooks, importing, searching, series
+from rollouts.views import hooks, importing, renewals, searching, series
 
 urlpatterns = [
     path("sign-in/", auth.sign_in, name="sign-in"),
@@ -28,6 +28,8 @@ urlpatterns = [
     path("apply/", series.several, name="several"),
     path("apply/<uuid:pk>/", series.series, name="series"),
     path("apply/<uuid:pk>/live/", series.live, name="series-live"),
+    path("renewals/<uuid:pk>/", renewals.renewal, name="renewal"),
+    path("renewals/<uuid:pk>/live/", renewals.live, name="renewal-live"),
     path("hooks/exports/<str:token>/", hooks.fetch, name="hook-export"),
     path("hooks/reports/<uuid:pk>/", hooks.report, name="hook-report"),
     path("metrics", metrics.metrics, name="metrics"),

@@ -133,6 +133,16 @@ _STORIES = (
         8,
     ),
     _Story(
+        "reports-renewal",
+        "Reports, renewal (same subject, new key)",
+        "Reports",
+        "The next one: upload it as the renewal of the expiring one, in each place that uses it.",
+        "ec",
+        365,
+        0,
+        180,
+    ),
+    _Story(
         "archive-expired",
         "Archive (expired)",
         "Archive",

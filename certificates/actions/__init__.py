@@ -4,19 +4,20 @@ from certificates.actions.authorities import remove_authority, save_authority
 from certificates.actions.batches import add_batch, batch_of, is_open_to_more, keep_batch, read_batch, refusal_of
 from certificates.actions.drafts import (
     add_draft,
-    check_warnings,
     choose_in_draft,
     drop_draft,
     keep_draft,
     open_draft,
     read_draft,
-    renew_with_draft,
     tidy_drafts,
+    turn_draft,
     warnings_of,
+    warnings_of_draft,
 )
 from certificates.actions.imports import bring_in, drop_import, import_now, imports_of, keep_import, plan_import
 from certificates.actions.pins import change_pin, pin, read_target, unpin
 from certificates.actions.promotion import NotTaken, Wanted, take_along
+from certificates.actions.replacing import renew_with_draft, replace_elsewhere, use_versions
 from certificates.actions.slots import (
     add,
     describe,
@@ -42,7 +43,6 @@ __all__ = [
     "batch_of",
     "bring_in",
     "change_pin",
-    "check_warnings",
     "choose_in_draft",
     "describe",
     "disable",
@@ -71,13 +71,17 @@ __all__ = [
     "rename",
     "renew",
     "renew_with_draft",
+    "replace_elsewhere",
     "restore",
     "save_authority",
     "take_along",
     "tidy_drafts",
     "trust",
+    "turn_draft",
     "unpin",
     "unsaved_version",
     "use_version",
+    "use_versions",
     "warnings_of",
+    "warnings_of_draft",
 ]

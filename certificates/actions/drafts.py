@@ -19,6 +19,7 @@ from django.views.decorators.debug import sensitive_variables
 from audit import trail
 from certificates import intake, one_shot, shared_keys
 from certificates.actions import slots
+from certificates.comparison import disagreements
 from certificates.diagnosis import Refusal
 from certificates.facts import facts as facts_of
 from certificates.identities import Identity, pack, unpack
@@ -230,6 +231,16 @@ def _replace(draft: Draft, identities: list[Identity], choices: list[dict[str, A
     return draft
 
 
+def turn_draft(*, draft: Draft, certificate: ClientCertificate, by: Any) -> None:
+    """Makes an upload the renewal of another certificate of its environment than the one that it was uploaded for.
+    Nothing is added yet, so nothing is recorded. Raises Refused for one that is already there."""
+    if certificate.environment_id != draft.environment.pk or certificate.removed_at is not None:
+        raise Refused(_("Choose a certificate of this environment."))
+    slots.refuse_known_version(certificate, draft.facts, tracked=draft.tracked)
+    Draft.objects.filter(pk=draft.pk, used_at=None).update(certificate=certificate)
+    draft.certificate = certificate
+
+
 def drop_draft(*, draft: Draft, by: Any) -> None:
     """Forgets an upload that will not be confirmed, and its sealed file. Nothing was added, so nothing is recorded."""
     with transaction.atomic():
@@ -258,22 +269,6 @@ def add_draft(*, draft: Draft, name: str, links: int | None = None, confirmed: b
         return add_taken(taken, name=name, by=by)
 
 
-def renew_with_draft(*, draft: Draft, in_use: bool, links: int | None = None, confirmed: bool, by: Any) -> Version:
-    """Confirms a draft as the renewal of the certificate that it was uploaded for."""
-    assert draft.certificate is not None
-    check_confirmed(draft, confirmed, by)
-    taken = take(draft, links)
-    with using_up([taken]):
-        return slots.renew_sealed(
-            certificate=draft.certificate,
-            facts=taken.facts,
-            sealed=taken.sealed,
-            in_use=in_use,
-            file_name=draft.file_name,
-            by=by,
-        )
-
-
 @dataclass(frozen=True)
 class Taken:
     """A draft as it is to be stored: its facts, and the sealed identity, None for what is tracked only."""
@@ -289,10 +284,15 @@ def take(draft: Draft, links: int | None = None) -> Taken:
         return Taken(draft, draft.facts, None)
     if links is None or links >= len(draft.facts["chain"]):
         return Taken(draft, draft.facts, draft.sealed)
-    identity = unpack(_opened(draft))
-    identity = replace(identity, chain=identity.chain[:links])
+    identity = identity_of(draft, links)
     facts = with_shorter_chain(draft.facts, slots.columns(identity))
     return Taken(draft, facts, _put(pack(identity), draft, "identity"))
+
+
+def identity_of(draft: Draft, links: int | None = None) -> Identity:
+    """What was read, with the first `links` certificates of its chain. Raises VaultUnusable."""
+    identity = unpack(_opened(draft))
+    return identity if links is None else replace(identity, chain=identity.chain[:links])
 
 
 def add_taken(taken: Taken, *, name: str, by: Any) -> ClientCertificate:
@@ -335,24 +335,31 @@ def with_shorter_chain(facts: dict[str, Any], shorter: dict[str, Any]) -> dict[s
     return {**shorter, "warnings": [*said, *new]}
 
 
-def check_confirmed(draft: Draft, confirmed: bool, by: Any) -> None:
-    """Raises Refused where the files were not opened yet, or somebody has to say yes to a warning first."""
+def check_confirmed(draft: Draft, confirmed: bool, by: Any, *, also: Sequence[str] = ()) -> None:
+    """Raises Refused where the files were not opened yet, or somebody has to say yes to a warning first: one of its
+    own, or one of what else is to be done with it."""
     if not draft.is_read:
         raise Refused(_("Enter the password of this file first."), field="password")
-    version = draft.version()
-    check_warnings(version, confirmed)
-    if not (confirmed or draft.tracked) and shared_keys.also_in_tests(draft.environment, [version], by):
-        raise _unread()
+    if not confirmed and (also or warnings_of_draft(draft, by)):
+        raise unconfirmed()
 
 
-def check_warnings(version: Version, confirmed: bool) -> None:
-    """Raises Refused where somebody has to say yes to a warning first."""
-    if warnings_of(version) and not confirmed:
-        raise _unread()
-
-
-def _unread() -> Refused:
+def unconfirmed() -> Refused:
     return Refused(_("Read the warnings and tick the box to go on."), field="confirmed")
+
+
+def warnings_of_draft(draft: Draft, reader: Any) -> list[dict[str, Any]]:
+    """Those of the version that it would become, what a renewal would change although the partner goes by it, and that
+    a test's key would enter production."""
+    version, of = draft.version(), draft.certificate
+    found = warnings_of(version)
+    if draft.tracked:
+        return found
+    if of is not None:
+        agreed = disagreements(of.identified_by, of.in_use, version)
+        found += [{"code": one.code, "sentence": one.sentence} for one in agreed]
+    in_tests = shared_keys.also_in_tests(draft.environment, [version], reader)
+    return found + [{"code": shared_keys.CODE, "sentence": sentence} for sentence in in_tests.values()]
 
 
 def warnings_of(version: Version) -> list[dict[str, Any]]:

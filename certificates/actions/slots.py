@@ -20,7 +20,7 @@ from certificates.content import Content
 from certificates.facts import facts, warnings
 from certificates.identities import Identity, pack
 from certificates.known_issuers import remember
-from certificates.models import IDENTIFIED_BY, ClientCertificate, Pin, TrustedAuthority, Version
+from certificates.models import IDENTIFIED_BY, ClientCertificate, Pin, Renewal, TrustedAuthority, Version
 from certificates.remarks import Remark
 from environments.actions import take_turns
 from environments.meanwhile import insist_on
@@ -205,10 +205,11 @@ def renew_sealed(
     sealed: SealedObject | None,
     in_use: bool,
     file_name: str,
+    renewal: Renewal | None = None,
     by: Any,
 ) -> Version:
-    """The rows and the event of `renew`, inside the caller's transaction."""
-    _lock(certificate)
+    """The rows and the event of `renew`, inside the caller's transaction; with others of one `renewal` or alone."""
+    lock(certificate)
     refuse_known_version(certificate, facts, tracked=sealed is None)
     version = _version(certificate, facts, sealed, file_name, by)
     if sealed is None:
@@ -216,6 +217,10 @@ def renew_sealed(
     if in_use:
         certificate.in_use = version
         certificate.save(update_fields=["in_use"])
+    more: dict[str, Any] = {"tracked_only": True} if sealed is None else {}
+    if renewal is not None:
+        renewal.versions.add(version)
+        more["renewal"] = str(renewal.pk)
     trail.record(
         "certificate.renewed",
         by=by,
@@ -225,7 +230,7 @@ def renew_sealed(
         sha256=version.sha256,
         with_next_apply=in_use and sealed is not None,
         file=file_name,
-        **({"tracked_only": True} if sealed is None else {}),
+        **more,
     )
     return version
 
@@ -275,7 +280,7 @@ def from_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
 def use_version(*, version: Version, by: Any) -> None:
     """This version goes with the next apply."""
     certificate = version.certificate
-    _lock(certificate)
+    lock(certificate)
     if version.is_tracked_only:
         raise Refused(_("Version %(n)d has no key here; upload its file first.") % {"n": version.number})
     if certificate.in_use_id == version.pk:
@@ -359,7 +364,7 @@ def disable(*, certificate: ClientCertificate, by: Any) -> None:
 @transaction.atomic
 def move(*, certificate: ClientCertificate, to: int, by: Any) -> None:
     """Moves a certificate to this position (1 is first); the others close ranks."""
-    _lock(certificate)
+    lock(certificate)
     listed = list(ClientCertificate.objects.filter(environment=certificate.environment, removed_at=None))
     # By the rows: what the page showed may have been moved meanwhile.
     order = [c for c in listed if c.pk != certificate.pk]
@@ -373,7 +378,7 @@ def move(*, certificate: ClientCertificate, to: int, by: Any) -> None:
 @transaction.atomic
 def remove(*, certificate: ClientCertificate, by: Any) -> None:
     """Takes it off the list. Refused while pinned, saying where; its key is kept for the revisions that used it."""
-    _lock(certificate)
+    lock(certificate)
     pinned = list(Pin.objects.filter(certificate=certificate).values_list("key", flat=True))
     if pinned:
         raise Refused(
@@ -441,7 +446,7 @@ def restore(*, environment: Environment, content: Content, versions: Mapping[str
     trail.record("changes.undone", by=by, subject=environment, content=content.digest)
 
 
-def _lock(certificate: ClientCertificate) -> None:
+def lock(certificate: ClientCertificate) -> None:
     """Holds the row until the transaction ends, and reads anew what others may have changed since it was fetched.
 
     Raises Refused for a certificate that was removed meanwhile.

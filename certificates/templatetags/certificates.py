@@ -13,8 +13,8 @@ from django.utils.safestring import SafeString
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from certificates import listing, rows
-from certificates.models import IDENTIFIED_BY, TrustedAuthority, Version, key_of
+from certificates import listing, rows, spelled
+from certificates.models import IDENTIFIED_BY, TrustedAuthority, Version
 
 register = template.Library()
 
@@ -84,28 +84,27 @@ def recognised(kinds: list[str]) -> str:
 
 @register.filter
 def key(version: Version) -> str:
-    return key_of(version)
+    return spelled.key_of(version)
 
 
 @register.filter
 def common_name(subject: str) -> str:
     """The common name in an RFC 4514 subject, or the subject where there is none."""
-    found = [part[3:] for part in listing.name_parts(subject) if part.startswith("CN=")]
-    return found[0] if found and found[0] else listing.readable(subject)
+    return spelled.common_name(subject)
 
 
 @register.filter
 def readable(subject: str) -> str:
-    return listing.readable(subject)
+    return spelled.readable(subject)
 
 
 @register.filter
 def distinguished(subject: str) -> SafeString:
     """A name as a page shows it: the common name first and bold, the rest muted."""
-    parts = listing.name_parts(subject)
+    parts = spelled.name_parts(subject)
     name = next((part for part in parts if part.startswith("CN=") and part != "CN="), None)
     if name is None:
-        return format_html("{}", listing.readable(subject))
+        return format_html("{}", spelled.readable(subject))
     parts.remove(name)
     return format_html('<b>{}</b> <span class="muted">{}</span>', name[3:], ", ".join(parts))
 

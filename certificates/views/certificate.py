@@ -14,9 +14,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from certificates import actions, listing
 from certificates.activity import activity
 from certificates.dialects import dialect_of
-from certificates.forms import DescribeForm
-from certificates.models import ClientCertificate, Version
-from certificates.public_authorities import ending_of
+from certificates.forms import DescribeForm, PlacesForm
+from certificates.models import ClientCertificate, Renewal, Version
+from certificates.renewals import behind
 from certificates.views.fetching import get_certificate, page, posted
 from environments.access import Right, sentence_for, visible_environments
 from environments.forms import refused
@@ -24,26 +24,31 @@ from environments.refusals import Refused
 
 get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 
+RENEWALS_SHOWN = 3
+
 
 @require_safe
 def certificate(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
     shown = get_certificate(request.user, app, env, pk, to=Right.VIEW)
     environment, version = shown.environment, shown.in_use
-    pins = list(shown.pins.all())
+    pins, versions = list(shown.pins.all()), list(shown.versions.all())
     others = environment.certificates.filter(removed_at=None)
     may_change = Right.CERTIFICATES in environment.rights and shown.removed_at is None
+    newest, left_behind = behind(request.user, shown, versions) if may_change else (None, None)
     return page(
         request,
         "certificate",
         environment=environment,
         certificate=shown,
         version=version,
-        versions=list(shown.versions.all()),
+        versions=versions,
         pins=pins,
         position=others.filter(position__lte=shown.position).count(),
         total=others.count(),
         warnings=listing.warned(version) if version else [],
-        ending=ending_of(version) if version else None,
+        renewals=list(Renewal.objects.filter(versions__certificate=shown)[:RENEWALS_SHOWN]),
+        newest=newest,
+        left_behind=left_behind,
         elsewhere=_elsewhere(request, shown, version) if version else [],
         activity=activity(shown),
         may_change=may_change,
@@ -59,6 +64,29 @@ def _elsewhere(request: HttpRequest, shown: ClientCertificate, version: Version)
     return list(
         found.select_related("environment__application").order_by("environment__application__name", "name")[:20]
     )
+
+
+@get_or_post
+def certificate_elsewhere(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
+    """Brings the newest version to the places that still use its predecessors."""
+    shown = get_certificate(request.user, app, env, pk)
+    version, elsewhere = behind(request.user, shown, list(shown.versions.select_related("sealed")))
+    if version is None or not elsewhere:
+        messages.info(request, _("No other place uses what was replaced here."))
+        return redirect(shown)
+    version.certificate = shown
+    form = PlacesForm(elsewhere.places, posted(request))
+    if form.is_bound and not form.is_only_set and form.is_valid():
+        try:
+            confirmed = form.cleaned_data.get("confirmed", False)
+            made = actions.replace_elsewhere(version=version, places=form.chosen, confirmed=confirmed, by=request.user)
+        except Refused as error:
+            refused(form, error)
+        else:
+            return redirect(made)
+    context = {"environment": shown.environment, "certificate": shown, "version": version, "elsewhere": elsewhere}
+    status = 422 if form.is_bound and not form.is_only_set else 200
+    return page(request, "elsewhere", status=status, form=form, **context)
 
 
 @get_or_post

@@ -7,21 +7,22 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
 from certificates import actions, advice, shared_keys
 from certificates.actions.drafts import VaultUnusable
-from certificates.comparison import compare
+from certificates.comparison import compare, headline
 from certificates.diagnosis import Refusal
 from certificates.forms import ChooseForm, ConfirmForm, PasswordForm, UploadForm
-from certificates.listing import warned
 from certificates.models import ClientCertificate, Draft, Version
 from certificates.names import Names
-from certificates.public_authorities import ending_of
+from certificates.recognition import is_same_key, recognised
+from certificates.renewals import Elsewhere, better_fits, used_elsewhere
 from certificates.views.fetching import get_certificate, page, posted
 from environments.access import Right, get_environment, visible_environments
 from environments.forms import refused
@@ -114,6 +115,8 @@ def draft(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
         actions.drop_draft(draft=kept, by=request.user)
         messages.info(request, _("Cancelled; nothing was added."))
         return redirect("network", app, env)
+    if "instead" in request.POST and kept.is_read:
+        return _turned(request, kept)
     if kept.choices:
         return _choose(request, kept)
     if kept.is_read:
@@ -154,19 +157,22 @@ def _ask_again(
 
 def _preview(request: HttpRequest, draft: Draft) -> HttpResponse:
     version, certificate = draft.version(), draft.certificate
-    in_tests = {} if draft.tracked else shared_keys.also_in_tests(draft.environment, [version], request.user)
-    warnings = [*warned(version), *in_tests.values()]
+    elsewhere = _elsewhere(request, draft, version)
+    told = actions.warnings_of_draft(draft, request.user)
+    warnings = [warning["sentence"] for warning in told]
+    in_tests = any(warning["code"] == shared_keys.CODE for warning in told)
     name = request.GET.get("name") or Names(draft.environment).suggest(version, draft.file_name)
-    form = ConfirmForm(draft, posted(request), warned=bool(warnings), initial={"name": name})
-    if form.is_bound and form.is_valid():
+    form = ConfirmForm(draft, posted(request), warned=bool(warnings), places=elsewhere.places, initial={"name": name})
+    if form.is_bound and not form.is_only_set and form.is_valid():
         try:
             return _confirm(request, draft, form)
         except Refused as error:
             refused(form, error)
+    old = certificate.in_use if certificate else None
     return page(
         request,
         "preview",
-        status=422 if form.is_bound else 200,
+        status=422 if form.is_bound and not form.is_only_set else 200,
         environment=draft.environment,
         draft=draft,
         version=version,
@@ -174,11 +180,42 @@ def _preview(request: HttpRequest, draft: Draft) -> HttpResponse:
         warnings=warnings,
         notes=[w["sentence"] for w in version.warnings if not w.get("confirm", True)],
         same=[] if certificate else same_here(draft.environment, version),
-        same_key=[] if draft.tracked or in_tests else same_key_elsewhere(request.user, draft.environment, version),
-        ending=ending_of(version),
-        pairs=compare(certificate.in_use, version) if certificate and certificate.in_use else [],
+        same_key=[] if in_tests else _same_key(request, draft, version),
+        what=headline(recognised(old, version)) if old else "",
+        pairs=compare(old, version) if old else [],
+        better=better_fits(version, certificate, draft.environment),
+        elsewhere=elsewhere,
         form=form,
     )
+
+
+def _elsewhere(request: HttpRequest, draft: Draft, version: Version) -> Elsewhere:
+    """Where else what it replaces is used; nowhere, where nothing is replaced."""
+    of = draft.certificate
+    if of is None or of.in_use is None or of.in_use.is_tracked_only or draft.tracked:
+        return Elsewhere()
+    return used_elsewhere(request.user, replaced=[of.in_use], new=version, of=of)
+
+
+def _same_key(request: HttpRequest, draft: Draft, version: Version) -> list[str]:
+    """Not where a renewal keeps its key: who uses it is listed as places to replace, as far as one may know of them."""
+    old = draft.certificate.in_use if draft.certificate else None
+    if draft.tracked or (old is not None and is_same_key(old, version)):
+        return []
+    return same_key_elsewhere(request.user, draft.environment, version)
+
+
+def _turned(request: HttpRequest, draft: Draft) -> HttpResponse:
+    """The upload becomes the renewal of the certificate that it fits better."""
+    here = ClientCertificate.objects.filter(environment=draft.environment, removed_at=None)
+    certificate = next((one for one in here if str(one.pk) == request.POST["instead"]), None)
+    if certificate is None:
+        raise Http404
+    try:
+        actions.turn_draft(draft=draft, certificate=certificate, by=request.user)
+    except Refused as error:
+        messages.error(request, str(error))
+    return redirect(draft.environment.url("draft", draft.pk))
 
 
 def _confirm(request: HttpRequest, draft: Draft, form: ConfirmForm) -> HttpResponse:
@@ -191,8 +228,16 @@ def _confirm(request: HttpRequest, draft: Draft, form: ConfirmForm) -> HttpRespo
             words = _("Added %(name)s as tracked only: its expiry is watched, and nothing is sent.")
         messages.success(request, words % {"name": certificate})
         return redirect(draft.environment.url("network"))
-    now = given.get("use") == "now"
-    version = actions.renew_with_draft(draft=draft, in_use=now, by=request.user, **choice)
+    now, also = given.get("use") == "now", form.chosen
+    version = actions.renew_with_draft(draft=draft, in_use=now, also=also, by=request.user, **choice)
+    if renewal := version.renewals.first() if also else None:
+        words = ngettext(
+            "It is in %(n)d place now. Each has an apply of its own.",
+            "It is in %(n)d places now. Each has an apply of its own.",
+            len(also) + 1,
+        )
+        messages.success(request, words % {"n": len(also) + 1})
+        return redirect(renewal)
     words = _("Version %(n)d goes with the next apply.") if now else _("Version %(n)d is kept ready.")
     if draft.tracked:
         words = _("Version %(n)d is tracked only; what is in use stays.")

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit import trail
+from environments.actions import take_turns_in
 from environments.models import Environment
 from environments.refusals import Refused
 from rollouts.actions.asking import apply, checked_reason
@@ -33,6 +34,7 @@ def apply_to_several(
         raise Refused(_("Choose at least two environments; apply a single one on its own page."))
     reason = checked_reason(reason)
     with transaction.atomic():
+        take_turns_in(environment for environment, _shown in asked)
         series = Series.objects.create(
             reason=reason, ticket=ticket.strip()[:100], stops_at_failure=stop_at_failure, created_by=str(by)
         )

@@ -12,6 +12,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
+from certificates.models import Renewal
+from certificates.renewals import seen_renewals
 from environments.access import Right, environments_to, visible_environments
 from environments.forms import refused
 from environments.refusals import Refused
@@ -30,8 +32,10 @@ def several(request: HttpRequest) -> HttpResponse:
     by_choice = {f"{stand.environment.pk}:{stand.comparison.digest}": stand for stand in stands}
     choices = [(key, _in_words(stand)) for key, stand in by_choice.items()]
     posted = request.POST if request.method == "POST" else None
-    all_of_them = list(by_choice) if "all" in request.GET else []
-    form = SeveralForm(choices, posted, initial={"environments": all_of_them})
+    renewal = _renewal(request)
+    of_renewal = set(renewal.versions.values_list("certificate__environment", flat=True)) if renewal else set()
+    ticked = [key for key, stand in by_choice.items() if "all" in request.GET or stand.environment.pk in of_renewal]
+    form = SeveralForm(choices, posted, initial={"environments": ticked})
     if form.is_bound and form.is_valid():
         values = dict(form.cleaned_data)
         asked = [(by_choice[key].environment, key.partition(":")[2]) for key in values.pop("environments")]
@@ -40,9 +44,18 @@ def several(request: HttpRequest) -> HttpResponse:
         except Refused as error:
             refused(form, error)
         else:
-            return redirect(made)
-    context = {"section": "applications", "form": form, "number": len(choices)}
+            return redirect(renewal or made)
+    context = {"section": "applications", "form": form, "number": len(choices), "renewal": renewal}
     return render(request, "rollouts/several.html", context, status=422 if form.is_bound else 200)
+
+
+def _renewal(request: HttpRequest) -> Renewal | None:
+    """Whose worklist led here, where this person may see some of it."""
+    try:
+        key = UUID(request.GET.get("renewal", ""))
+    except ValueError:
+        return None
+    return seen_renewals(request.user).filter(pk=key).first()
 
 
 def _in_words(stand: Standing) -> str:

@@ -12,6 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from audit.models import Event
+from certificates import actions
 from certificates.models import ClientCertificate, Pin
 from tests import pki
 from tests.certificates.conftest import stored
@@ -119,6 +120,16 @@ def test_warnings_have_to_be_confirmed(environment, password, tmp_path, make_fil
     assert code == 1
     assert "It has expired" in err
     assert stored() == (0, 0, 0, 0, 0)
+    assert run(*words, "--confirm-warnings")[0] == 0
+
+
+def test_a_renewal_that_changes_what_the_partner_goes_by_has_to_be_confirmed(add_certificate, pfx, password, owner):
+    certificate = add_certificate("Bank")
+    actions.describe(certificate=certificate, identified_by=["thumbprint"], by=owner)
+    words = ["import_certificate", PLACE, str(pfx), "--renew", "Bank", "--password-file", password]
+    code, _out, err = run(*words)
+    assert (code, certificate.versions.count()) == (1, 1)
+    assert "The partner recognises us by its fingerprint, which is another one" in err
     assert run(*words, "--confirm-warnings")[0] == 0
 
 

@@ -14,7 +14,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from certificates import actions, current, listing, pkcs12
+from certificates import actions, current, listing, pkcs12, spelled
 from certificates.models import ClientCertificate, Draft, Pin
 from environments import actions as environments
 from environments.models import Person
@@ -588,7 +588,7 @@ def test_a_certificates_page_shows_its_facts_chain_pins_and_activity(signed_in, 
     ],
 )
 def test_a_distinguished_name_is_read_without_its_escapes(name, parts):
-    assert listing.name_parts(name) == parts
+    assert spelled.name_parts(name) == parts
 
 
 def test_a_missing_issuer_is_named_in_the_chain(signed_in, at, make_file, owner, environment):

@@ -13,7 +13,8 @@ from django.db import connections
 from certificates import actions as certificates
 from certificates import pkcs12, targets
 from certificates.identities import Identity
-from certificates.models import ClientCertificate, Pin
+from certificates.models import ClientCertificate, Pin, Renewal, Version
+from certificates.renewals import behind
 from environments import actions as environments
 from environments.models import Application, Environment, Membership, Person
 from environments.refusals import Refused
@@ -133,6 +134,30 @@ def test_of_renewals_at_once_each_has_its_own_number(environment: Environment, o
 
     assert at_once([lambda i=i: renew(i) for i in identities]) == {"done": PEOPLE}
     assert sorted(certificate.versions.values_list("number", flat=True)) == list(range(1, PEOPLE + 2))
+
+
+def test_of_people_who_replace_the_same_places_in_any_order_one_does(
+    environment: Environment, application: Application, owner: Person, add_certificate
+):
+    certificate, identity = add_certificate(), pki.issue("renewed").identity
+    there = [environments.create_environment(application=application, name=f"Test {n}", by=owner) for n in range(4)]
+    old = pki.issue("old").identity
+    certificates.renew(certificate=certificate, identity=old, in_use=True, by=owner)
+    for place in there:
+        certificates.add(environment=place, name="Bank", identity=old, by=owner)
+    version = certificates.renew(certificate=certificate, identity=identity, in_use=True, by=owner)
+
+    def replace(turned: int) -> None:
+        found = behind(owner, certificate, list(certificate.versions.select_related("sealed")))[1].places
+        places = sorted(found, key=lambda place: str(place.environment.pk), reverse=bool(turned % 2))
+        certificates.replace_elsewhere(
+            version=Version.objects.select_related("sealed").get(pk=version.pk),
+            places=dict.fromkeys(places, True), confirmed=True, by=owner,
+        )  # fmt: skip
+
+    assert at_once([lambda n=n: replace(n) for n in range(PEOPLE)]) == ONE
+    assert Renewal.objects.get().versions.count() == 5
+    assert {one.in_use.sha256 for one in ClientCertificate.objects.select_related("in_use")} == {version.sha256}
 
 
 def test_of_pins_of_one_target_one_is_saved(environment: Environment, owner: Person, add_certificate):

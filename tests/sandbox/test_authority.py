@@ -38,7 +38,7 @@ def test_preparing_again_changes_no_byte(world: World):
 
 
 def test_every_sample_opens_with_the_password_beside_it(world: World):
-    assert len(world.samples) == 5
+    assert len(world.samples) == 6
     for sample in world.samples:
         content = pkcs12.load_pkcs12(world.sample_file(sample).read_bytes(), sample.password.encode())
         assert content.key is not None
@@ -90,7 +90,7 @@ def test_a_lost_manifest_is_no_reason_to_fail(tmp_path: Path):
     prepare(tmp_path, now=NOW)
     (tmp_path / "samples.json").write_text("[{")
 
-    assert len(prepare(tmp_path, now=NOW).samples) == 5
+    assert len(prepare(tmp_path, now=NOW).samples) == 6
 
 
 def test_files_with_keys_or_passwords_are_for_their_owner_only(world: World):

@@ -11,6 +11,7 @@ from django.views.decorators.debug import sensitive_variables
 from audit.actors import Actor
 from certificates import actions, one_shot, shared_keys
 from certificates.command_line import MISUSE, EnvironmentCommand, read_at_most, read_secret
+from certificates.comparison import disagreements
 from certificates.identities import only
 from certificates.intake import Upload
 from certificates.known_issuers import complete
@@ -66,10 +67,12 @@ class Command(EnvironmentCommand):
         links = len(identity.chain)
         identity = complete(identity, Environment.objects.all())
         completed = len(identity.chain) - links
-        unsaved = actions.unsaved_version(identity)
-        warnings = [w["sentence"] for w in actions.warnings_of(unsaved)]
+        becomes = actions.unsaved_version(identity)
+        warnings = [w["sentence"] for w in actions.warnings_of(becomes)]
         if identity.key:
-            warnings += shared_keys.also_in_tests(environment, [unsaved], by).values()
+            warnings += shared_keys.also_in_tests(environment, [becomes], by).values()
+        if renewed is not None and identity.key:
+            warnings += [one.sentence for one in disagreements(renewed.identified_by, renewed.in_use, becomes)]
         if warnings and not options["confirm_warnings"]:
             raise Refused(" ".join([*warnings, "Nothing was stored; add --confirm-warnings to use it all the same."]))
         if renewed is not None:
