@@ -162,7 +162,7 @@ def used_elsewhere(
 
 
 def _in_tests(person: Any, new: Version, of: ClientCertificate, mine: Iterable[ClientCertificate]) -> str:
-    """What has to be confirmed where the new key comes to production; also if it comes to a test by the same renewal."""
+    """What has to be confirmed where the new key comes to production, also if the same renewal brings it to a test."""
     production = next((one.environment for one in mine if one.environment.production), None)
     if production is None:
         return ""

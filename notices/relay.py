@@ -21,7 +21,7 @@ LARGEST = 4 * 1024 * 1024
 
 
 class Relay:
-    """Use as a context; `port` is where it listens. `refusal`: the sentence of the door, where it let nothing through."""
+    """Use as a context; `port` is where it listens. `refusal`: what the door said, where it let nothing through."""
 
     def __init__(self, door: outbound.Door, *, seconds: float) -> None:
         self.door = door

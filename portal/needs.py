@@ -16,8 +16,8 @@ from certificates.models import EXPIRES_SOON, ClientCertificate, Version
 from environments.access import Right, rights_of
 from environments.models import Environment, Membership
 from portal.templatetags.page import ago, left, moment
-from rollouts.connections import TurnedAway
 from rollouts import scheduled
+from rollouts.connections import TurnedAway
 from rollouts.standing import Chip, Standing
 
 # Certificates that the page names; the list of all certificates, sorted by their end, has the rest.

@@ -266,9 +266,7 @@ def standings(environments: Iterable[Environment]) -> dict[UUID, Standing]:
     stands = {}
     for environment in environments:
         pk = environment.pk
-        stand = Standing(
-            environment, found[pk], destinations.get(pk), active.get(pk), last.get(pk), away.get(pk, {})
-        )
+        stand = Standing(environment, found[pk], destinations.get(pk), active.get(pk), last.get(pk), away.get(pk, {}))
         stands[pk] = stand
         stand.scheduled, stand.missed = scheduled.get(pk), missed.get(pk)
         for known in (stand.destination, stand.active, stand.last, stand.scheduled, stand.missed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -15,7 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 from certificates import actions, listing
 from certificates.models import TrustedAuthority
 from certificates.views.fetching import get_certificate, page
-from environments.access import Right, get_environment, sentence_for
+from environments.access import Right, get_environment, sentence_for, visible_environments
 from environments.models import Environment
 
 

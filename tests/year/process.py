@@ -23,6 +23,6 @@ app.finalize()
 words = {
     "worker": ["worker", "--pool", "threads", "--concurrency", "2", "--loglevel", "WARNING", "--without-gossip",
                "--without-mingle", "--without-heartbeat"],
-    "beat": ["beat", "--loglevel", "WARNING", "--schedule", os.path.join(os.environ["YEAR_WORLD"], "schedule")],
+    "beat": ["beat", "--loglevel", "WARNING", "--schedule", f"{os.environ['YEAR_WORLD']}/schedule"],
 }  # fmt: skip
 app.start(argv=words[sys.argv[1]])

@@ -1,8 +1,8 @@
 """`python -m tests.year.simulate FOLDER HOURS`: five hundred certificates for a year, in steps of so many hours, with
 outages of the watcher, the mail server, a team's service and the broker. Prints what was crossed and what arrived.
 
-Worker and clock are the product's own, in processes of their own, over a real broker; mail goes to a real SMTP server, and
-the service is a real listener. Only the time is moved.
+Worker and clock are the product's own, in processes of their own, over a real broker; mail goes to a real SMTP server,
+and the service is a real listener. Only the time is moved.
 """
 
 from __future__ import annotations
