@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,12 @@ from certificates.remarks import Remark
 MIN_RSA_BITS: Final = 2048
 EXPLICIT: Final = ", explicit curve"
 UNREADABLE: Final = "(cannot be read)"
+
+
+# One attribute of a name: its number, the universal tag of its string type (X.680 §8.6) and its text. Those of one RDN
+# stand together, in the order of the certificate.
+Part = Sequence[str | int]
+Parts = Sequence[Sequence[Part]]
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,11 @@ class Facts:
     "EC P-256", "Ed25519", … and `key_bits` 0 where it is not known. `names` are subject alternative names, `usages`
     short names of extended key usages; both are empty where the certificate has no such extension. `chain` goes from
     the issuer towards the root, and `missing_issuer` names the first issuer above it that the file did not have.
+    `subject_parts` is the subject once more, with the string types that its text does not tell (`parts_in`).
     """
 
     subject: str
+    subject_parts: Parts
     common_name: str
     issuer: str
     issuer_common_name: str
@@ -79,6 +87,7 @@ def facts(certificate_der: bytes, chain: tuple[bytes, ...] = (), *, now: datetim
     key_kind, key_bits = _key(leaf)
     return Facts(
         subject=_name(lambda: leaf.subject),
+        subject_parts=_parts(lambda: leaf.subject),
         common_name=_common_name(lambda: leaf.subject),
         issuer=_name(lambda: leaf.issuer),
         issuer_common_name=_common_name(lambda: leaf.issuer),
@@ -150,6 +159,22 @@ def _name(read: Callable[[], x509.Name]) -> str:
         return read().rfc4514_string()
     except ValueError:
         return UNREADABLE
+
+
+def parts_in(name: x509.Name) -> list[list[list[str | int]]]:
+    """The parts of a name as a certificate has it; what is no text is left out."""
+    rdns = [
+        [[one.oid.dotted_string, one._type.value, one.value] for one in rdn if isinstance(one.value, str)]
+        for rdn in name.rdns
+    ]
+    return [rdn for rdn in rdns if rdn]
+
+
+def _parts(read: Callable[[], x509.Name]) -> Parts:
+    try:
+        return parts_in(read())
+    except ValueError:
+        return []
 
 
 def _common_name(read: Callable[[], x509.Name]) -> str:

@@ -9,6 +9,7 @@ from django.core.validators import ProhibitNullCharactersValidator
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
+from certificates import actions, pkcs10
 from certificates.actions.batches import MAX_IN_A_BATCH
 from certificates.actions.slots import DESCRIPTION
 from certificates.dialects import dialect_of
@@ -85,6 +86,7 @@ class UploadForm(forms.Form):
         help_text=_("PEM or base64, as it stands in a mail."),
     )
     password = password_field()
+    nothing = _("Choose the .pfx or .p12 file.")
     name = AsTyped(label=_("Name"), required=False, help_text=_("Guessed from the certificate where it is left empty."))
 
     def __init__(self, *args: Any, renewal: bool = False, **kwargs: Any) -> None:
@@ -108,10 +110,94 @@ class UploadForm(forms.Form):
         values: dict[str, Any] = super().clean() or self.cleaned_data
         if "file" in values and not values["file"]:
             if not values.get("text"):
-                self.add_error("file", _now("Choose the .pfx or .p12 file."))
+                self.add_error("file", str(self.nothing))
             else:
                 values["file"] = [Upload(_now("pasted text"), values["text"].encode("utf-8", "replace"))]
         return values
+
+
+class AnswerForm(UploadForm):
+    """The certificate that was issued for a request: files, or text, and no password."""
+
+    file = FilesField(
+        label=_("Certificate"),
+        help_text=_("The .cer, .crt, .pem, .der or .p7b that the partner sent back, with the issuers above it if any."),
+    )
+    password = None  # type: ignore[assignment]
+    nothing = _("Choose the certificate that was sent back, or paste it.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, renewal=True, **kwargs)
+
+
+class RequestForm(forms.Form):
+    """What a certificate is asked for with. `name` is there for a new one, not for a renewal."""
+
+    name = AsTyped(
+        label=_("Name"),
+        help_text=_("What the new certificate is called on these pages."),
+        error_messages={"required": _("Give it a name.")},
+    )
+    subject = AsTyped(
+        label=_("Subject"),
+        help_text=_("One part a line, the common name first: CN=client.example.com, then OU=, O=, L=, ST=, C=."),
+        widget=forms.Textarea(
+            attrs={
+                "rows": 5,
+                "class": "mono",
+                "autocomplete": "off",
+                "spellcheck": "false",
+                "placeholder": "CN=client.example.com\nO=Example GmbH\nC=DE",
+            }
+        ),
+        error_messages={"required": _("Type at least one part, like CN=client.example.com.")},
+    )
+    names = AsTyped(
+        label=_("Alternative names"),
+        required=False,
+        help_text=_("One a line, where the partner wants them: a host, an IP address, a mail address or a URI."),
+        widget=forms.Textarea(attrs={"rows": 3, "class": "mono", "autocomplete": "off", "spellcheck": "false"}),
+    )
+    key = forms.ChoiceField(
+        label=_("New key"),
+        choices=[(kind, title) for kind, (title, _hash) in pkcs10.KEYS.items()],
+        initial="rsa-3072",
+        widget=forms.RadioSelect(attrs={"class": "choices"}),
+        error_messages=dict.fromkeys(("required", "invalid_choice"), _("Choose one of the kinds of keys.")),
+    )
+
+    def __init__(self, certificate: ClientCertificate | None, data: Any = None) -> None:
+        version = certificate.in_use if certificate else None
+        # Of the names of the version in use, those that cannot be asked for.
+        self.left_out: list[str] = []
+        initial: dict[str, Any] = {}
+        if version is not None:
+            names, self.left_out = pkcs10.split_names(version.names)
+            initial["subject"] = pkcs10.lines_of(actions.subject_of(version))
+            initial["names"] = "\n".join(names)
+            initial["key"] = pkcs10.kind_like(version.key_kind)
+        super().__init__(data, initial=initial)
+        if certificate is not None:
+            del self.fields["name"]
+
+
+class MailForm(forms.Form):
+    """A request on its way to the partner."""
+
+    to = forms.EmailField(
+        label=_("To"),
+        error_messages={
+            "required": _("Type the partner's mail address."),
+            "invalid": _("This is no mail address; type one, like certificates@example.com."),
+        },
+    )
+    message = forms.CharField(
+        label=_("Message"),
+        max_length=5000,
+        widget=forms.Textarea(attrs={"rows": 12}),
+        help_text=_("The request is attached. Nothing in it is secret."),
+        error_messages={"required": _("Write a few words.")},
+    )
 
 
 class TrustForm(forms.Form):

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -154,26 +154,35 @@ def names_of(identity: Identity) -> list[str]:
     return [name for name in names if name]
 
 
-def tracked(certificates: Sequence[CertificateBag]) -> Found:
-    """Certificates without a key: the one that issued none of the others, with its chain. Raises Refusal."""
+def tracked(certificates: Sequence[CertificateBag], wanted: Container[str] = ()) -> list[Found]:
+    """Certificates without a key: each whose public key (SHA-256) is wanted, wherever it stands; else the one that
+    issued none of the others. With their chains. Raises Refusal."""
     read, places = _readable(certificates)
     if not read:
         raise Refusal("unreadable_certificate", place=places[0]) if places else Refusal("no_certificate")
     everything = list(dict.fromkeys(one.x509 for one in read))
     chains = {leaf: chain.ordered(leaf, everything) for leaf in everything}
-    issuers = {one for above in chains.values() for one in above}
-    leaves = [one for one in everything if one not in issuers]
-    if len(leaves) != 1:
-        raise Refusal("no_private_key", certificates=len(everything))
-    leaf = leaves[0]
+    leaves = [one for one in everything if hashlib.sha256(_spki(one)).hexdigest() in wanted]
+    if not leaves:
+        issuers = {one for above in chains.values() for one in above}
+        leaves = [one for one in everything if one not in issuers]
+        if len(leaves) != 1:
+            raise Refusal("no_private_key", certificates=len(everything))
+    known = {one for leaf in leaves for one in (leaf, *chains[leaf])}
+    strangers = len(set(everything) - known)
+    return [_tracked(leaf, chains[leaf], read, strangers, len(places)) for leaf in leaves]
+
+
+def _tracked(
+    leaf: x509.Certificate,
+    above: Sequence[x509.Certificate],
+    read: Sequence[_Certificate],
+    strangers: int,
+    unreadable: int,
+) -> Found:
     name = next((one.bag.name for one in read if one.x509 == leaf), None)
-    above = chains[leaf]
     links = tuple(one.public_bytes(Encoding.DER) for one in above)
-    return Found(
-        Identity(b"", leaf.public_bytes(Encoding.DER), links, visible(name)),
-        strangers=len(everything) - 1 - len(above),
-        unreadable=len(places),
-    )
+    return Found(Identity(b"", leaf.public_bytes(Encoding.DER), links, visible(name)), strangers, unreadable)
 
 
 def prove(key: PrivateKey, certificate: x509.Certificate) -> None:

@@ -6,7 +6,7 @@ named and not read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -73,11 +73,14 @@ def screen(files: Sequence[Upload]) -> Seen:
     )
 
 
-def read(files: Sequence[Upload], passwords: Sequence[str] = ("",), *, track: bool = False) -> Reading:
+def read(
+    files: Sequence[Upload], passwords: Sequence[str] = ("",), *, track: bool = False, wanted: Container[str] = ()
+) -> Reading:
     """The identities in these files, read in this process. Raises Refusal.
 
     Every password is tried on every part: one of them may be that of the file, another that of the key inside. With
-    `track`, certificates without a key become an identity whose key is empty.
+    `track`, certificates without a key become an identity whose key is empty; those of `wanted` keys (SHA-256 of the
+    public one) come first.
     """
     if len(passwords) > MAX_PASSWORDS:
         raise Refusal("limit_exceeded", what="the number of passwords", figure=len(passwords), limit=MAX_PASSWORDS)
@@ -86,7 +89,7 @@ def read(files: Sequence[Upload], passwords: Sequence[str] = ("",), *, track: bo
     keys = [*(key for one in opened for key in one.keys), *parts.keys]
     keys += [_tried(closed, passwords) for closed in parts.closed_keys]
     certificates = [*(bag for one in opened for bag in one.certificates), *parts.certificates]
-    found = [tracked(certificates)] if track and not keys else make(keys, certificates)
+    found = tracked(certificates, wanted) if track and not keys else make(keys, certificates)
     return Reading(tuple((one.identity, remarks_on(opened, one)) for one in found))
 
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from certificates import content as contents
+from certificates import pkcs10
 from certificates.spelled import key_of
 from environments.models import Environment
 from vault.models import SealedObject
@@ -183,6 +184,8 @@ class Version(Lived, models.Model):
     file_name = models.CharField(max_length=200, blank=True)
     friendly_name = models.CharField(max_length=200, blank=True)
     subject = models.TextField()
+    # With its string types (facts.Parts); empty for what was uploaded before they were kept.
+    subject_parts = models.JSONField(default=list, db_default=[], blank=True)
     common_name = models.CharField(max_length=200, blank=True, db_index=True)
     issuer = models.TextField()
     issuer_common_name = models.CharField(max_length=200, blank=True)
@@ -351,6 +354,74 @@ class TrustedAuthority(Lived, models.Model):
     usages = names
 
 
+class CertificateRequest(models.Model):
+    """A request for a certificate (PKCS #10), whose private key was made here and waits, sealed, for the certificate.
+
+    It ends once: answered, withdrawn or expired. Then nothing of the key is left but what the answering version has;
+    the row stays, so that a certificate that comes too late can be told what became of its key.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="requests")
+    # The slot that is to be renewed; null for a new one.
+    certificate = models.ForeignKey(ClientCertificate, on_delete=models.PROTECT, null=True, related_name="requests")
+    name = models.CharField(max_length=200)  # of the slot when it was asked for, or of the one that is to be
+    sealed = models.OneToOneField(SealedObject, on_delete=models.PROTECT, null=True, related_name="+")
+    request = models.BinaryField()  # DER
+    subject = models.TextField()
+    names = models.JSONField(default=list)
+    kind = models.CharField(max_length=20)  # of the key (pkcs10.KEYS)
+    spki_sha256 = models.CharField(max_length=64, db_index=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.CharField(max_length=200)
+    expires_at = models.DateTimeField(db_index=True)
+    mailed_at = models.DateTimeField(null=True)
+    mailed_to = models.CharField(max_length=254, blank=True)
+    ending = models.CharField(max_length=20, blank=True)  # answered, withdrawn or expired
+    ended_at = models.DateTimeField(null=True)
+    ended_by = models.CharField(max_length=200, blank=True)
+    version = models.OneToOneField(Version, on_delete=models.PROTECT, null=True, related_name="+")
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        verbose_name = _("certificate request")
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(ending="", ended_at=None, sealed__isnull=False)
+                | Q(ending__in=["answered", "withdrawn", "expired"], ended_at__isnull=False, sealed=None),
+                name="a_request_has_its_key_until_it_ends",
+            ),
+            models.CheckConstraint(
+                condition=Q(ending="answered", version__isnull=False) | (~Q(ending="answered") & Q(version=None)),
+                name="a_request_has_a_version_once_it_is_answered",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return self.environment.url("request", self.pk)
+
+    @property
+    def key_title(self) -> str:
+        """“RSA 3072”, “EC P-256”."""
+        return pkcs10.KEYS[self.kind][0] if self.kind in pkcs10.KEYS else self.kind
+
+    @property
+    def days_left(self) -> int:
+        return max(0, (self.expires_at - timezone.now()).days)
+
+    @property
+    def waits(self) -> bool:
+        return not self.ending and self.expires_at > timezone.now()
+
+    @property
+    def slot(self) -> ClientCertificate | None:
+        """What is renewed by the answer; None where that is a new certificate, or the old one is off the list."""
+        return self.certificate if self.certificate and self.certificate.removed_at is None else None
+
+
 class Draft(models.Model):
     """A file between upload and confirmation: sealed, short-lived, single use, bound to person and environment.
 
@@ -367,6 +438,8 @@ class Draft(models.Model):
     sealed = models.OneToOneField(SealedObject, on_delete=models.PROTECT, null=True, related_name="+")
     # There are certificates in the files, and no key.
     tracked = models.BooleanField(default=False, db_default=False)
+    # The one whose key belongs to the certificate; they are joined when the draft is confirmed.
+    request = models.ForeignKey(CertificateRequest, on_delete=models.CASCADE, null=True, related_name="+")
     batch = models.UUIDField(null=True, db_index=True)
     place = models.PositiveIntegerField(default=0, db_default=0)
     # {code, details} of why it was last refused, in a batch; nothing of a password

@@ -24,6 +24,7 @@ class Question:
     passwords: tuple[str, ...] = field(repr=False)
     track: bool = False
     inspect: bool = False
+    wanted: tuple[str, ...] = ()
 
     def pack(self) -> bytes:
         return json.dumps(
@@ -32,6 +33,7 @@ class Question:
                 "passwords": self.passwords,
                 "track": self.track,
                 "inspect": self.inspect,
+                "wanted": self.wanted,
             }
         ).encode("ascii")
 
@@ -39,7 +41,8 @@ class Question:
     def unpack(cls, packed: bytes) -> Question:
         asked = json.loads(packed)
         files = tuple(Upload(name, base64.b64decode(content)) for name, content in asked["files"])
-        return cls(files, tuple(asked["passwords"]), asked["track"], asked["inspect"])
+        wanted = tuple(asked.get("wanted", ()))  # a draft that an earlier release kept has none
+        return cls(files, tuple(asked["passwords"]), asked["track"], asked["inspect"], wanted)
 
 
 def answer_with(reading: Reading) -> bytes:

@@ -187,7 +187,7 @@ def read(packed: bytes) -> bytes:
         asked = Question.unpack(packed)
         if asked.inspect:
             return b"+" + json.dumps(inspection.inspect(asked.files[0], asked.passwords)).encode()
-        return answer_with(intake.read(asked.files, asked.passwords, track=asked.track))
+        return answer_with(intake.read(asked.files, asked.passwords, track=asked.track, wanted=asked.wanted))
     except Refusal as refusal:
         return refuse_with(refusal)
 

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from certificates.views import batches, certificate, network, pins, trusted, uploads
+from certificates.views import batches, certificate, network, pins, requests, trusted, uploads
 
 urlpatterns = [
     path("", network.network, name="network"),
@@ -16,6 +16,12 @@ urlpatterns = [
     path("certificates/<uuid:pk>/move/", network.certificate_move, name="certificate-move"),
     path("certificates/<uuid:pk>/remove/", certificate.certificate_remove, name="certificate-remove"),
     path("certificates/<uuid:pk>/versions/<int:number>/use/", certificate.version_use, name="version-use"),
+    path("certificates/<uuid:pk>/request/", requests.request_renewal, name="request-renewal"),
+    path("requests/new/", requests.request_new, name="request-new"),
+    path("requests/<uuid:pk>/", requests.request_page, name="request"),
+    path("requests/<uuid:pk>/download/", requests.request_download, name="request-download"),
+    path("requests/<uuid:pk>/mail/", requests.request_mail, name="request-mail"),
+    path("requests/<uuid:pk>/withdraw/", requests.request_withdraw, name="request-withdraw"),
     path("drafts/<uuid:pk>/", uploads.draft, name="draft"),
     path("pins/new/", pins.pin_new, name="pin-new"),
     path("pins/interpret/", pins.pin_interpret, name="pin-interpret"),

@@ -86,6 +86,17 @@ ACTIONS: dict[str, tuple[Words, Words]] = {
     "pin.changed": (_("Pin changed"), _("changed the pin of {target} to {certificate}")),
     "pin.removed": (_("Pin removed"), _("removed the pin of {target}")),
     "rollout.begun-early": (_("Rollout begun early"), _("applied the scheduled revision {revision} before its time")),
+    "request.answered": (_("Request answered"), _("joined the key that waited for {subject} with its certificate")),
+    "request.created": (_("Certificate requested"), _("made a key and a certificate request for {subject}")),
+    "request.expired": (
+        _("Request expired"),
+        _("destroyed the key of the certificate request for {subject}, which nobody answered"),
+    ),
+    "request.mailed": (_("Request mailed"), _("mailed the certificate request for {subject} to {to}")),
+    "request.withdrawn": (
+        _("Request withdrawn"),
+        _("withdrew the certificate request for {subject} and destroyed its key"),
+    ),
     "rollout.cancelled": (_("Rollout cancelled"), _("cancelled the rollout before it began")),
     "rollout.moved": (_("Scheduled time changed"), _("moved revision {revision} from {before} to {due_at}")),
     "rollout.needs-help": (_("Rollout needs help"), _("could not bring back what ran before revision {revision}")),
@@ -109,6 +120,10 @@ VARIANTS: dict[str, tuple[Callable[[Mapping[str, Any]], Any], dict[Any, Words]]]
     "pin.changed": (
         lambda d: d.get("certificate"),
         {None: _("changed the pin of {target} to never send a certificate")},
+    ),
+    "request.mailed": (
+        lambda d: "failure" in d,
+        {True: _("could not mail the certificate request for {subject} to {to}")},
     ),
     "rollout.requested": (
         lambda d: "scheduled" if d.get("due_at") else d.get("kind"),
@@ -189,8 +204,10 @@ DETAILS: dict[str, Words] = {
     "slot": _("Slot"),
     "slug": _("Short form"),
     "taken_from": _("Taken along from"),
+    "spki_sha256": _("SHA-256 of the public key"),
     "target": _("Target"),
     "ticket": _("Ticket"),
+    "to": _("To"),
     "username": _("Sign-in name"),
     "version": _("Version"),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import ssl
 from collections.abc import Iterator, Sequence
@@ -18,34 +17,26 @@ from django.views.decorators.debug import sensitive_variables
 
 from audit import trail
 from certificates import intake, one_shot, shared_keys
-from certificates.actions import slots
+from certificates.actions import answers, sealing, slots
+from certificates.actions.sealing import forget
 from certificates.comparison import disagreements
 from certificates.diagnosis import Refusal
 from certificates.facts import facts as facts_of
 from certificates.identities import Identity, pack, unpack
 from certificates.intake import Upload
 from certificates.known_issuers import complete
-from certificates.models import ClientCertificate, Draft, Incoming, Version
+from certificates.models import CertificateRequest, ClientCertificate, Draft, Incoming, Version
 from certificates.question import Question
 from certificates.remarks import ABOUT_CHAINS, chain_completed
 from environments.access import visible_environments
 from environments.attempts import refusals
 from environments.models import Environment
 from environments.refusals import Refused
-from vault import safe
-from vault.errors import VaultError
 from vault.models import SealedObject
 
 LIVES = timedelta(minutes=15)
 # What one person may have read: enough for some evenings' renewals at once.
 FILES_IN_A_WHILE, A_WHILE = 200, timedelta(minutes=5)
-
-
-class VaultUnusable(Refused):
-    """The vault could not seal or open an upload: a matter for whoever runs the server. The upload itself stays."""
-
-    def __init__(self, error: VaultError) -> None:
-        super().__init__(str(error), field="file")
 
 
 def session_mark(session_key: str) -> str:
@@ -59,23 +50,63 @@ def keep_draft(
     certificate: ClientCertificate | None,
     files: Sequence[Upload],
     session_key: str,
+    request: CertificateRequest | None = None,
     by: Any,
 ) -> Draft:
-    """Seals what was uploaded for one certificate, so that a wrong password or a preview does not need it to be sent
-    again.
+    """Seals what was uploaded for one certificate, or as the answer to one request, so that a wrong password or a
+    preview does not need it to be sent again.
 
     Raises Refusal (certificates.diagnosis) for files that no password could open, VaultUnusable where nothing can be
     sealed.
     """
     refuse_too_many(by)
-    draft = new_draft(environment, files, session_key, by, certificate=certificate)
+    draft = new_draft(environment, files, session_key, by, certificate=certificate, request=request)
     try:
         screen(draft, files)
+        if request is not None and not draft.tracked:
+            raise Refused(
+                _("This file may hold a private key; the one of this request waits here, and only its certificate is"
+                  " wanted."),
+                field="file",
+            )  # fmt: skip
     except Refusal as refusal:
         record_refusal(refusal, draft, by)
         raise
     save_draft(draft, files)
     return draft
+
+
+@sensitive_variables("files")
+def give_back(*, request: CertificateRequest, files: Sequence[Upload], session_key: str, by: Any) -> Draft:
+    """The certificate that was issued for a request, read and ready to be confirmed or chosen.
+
+    Raises Refused or Refusal, and keeps nothing, where it is another one, or none.
+    """
+    environment, certificate = request.environment, request.slot
+    try:
+        draft = keep_draft(
+            environment=environment,
+            certificate=certificate,
+            files=files,
+            session_key=session_key,
+            request=request,
+            by=by,
+        )
+        try:
+            return read_draft(draft=draft, passwords=[""], by=by)
+        except BaseException:
+            drop_draft(draft=draft, by=by)
+            raise
+    except Refusal as refusal:
+        if refusal.code == "not_pkcs12" and refusal.looks_like == "request":
+            sentence = _("This is a request; choose the certificate that was issued for it (.cer, .pem or .p7b).")
+        elif refusal.code in ("not_pkcs12", "no_certificate"):
+            sentence = _("There is no certificate in this file; choose the .cer, .pem or .p7b that was sent back.")
+        elif refusal.code == "no_private_key":
+            sentence = _("None of the certificates in this file belongs to the key that waits here.")
+        else:
+            raise
+        raise Refused(sentence, field="file") from None
 
 
 def refuse_too_many(by: Any, coming: int = 1) -> None:
@@ -113,7 +144,7 @@ def screen(draft: Draft, files: Sequence[Upload]) -> bool:
 @sensitive_variables("files")
 def save_draft(draft: Draft, files: Sequence[Upload]) -> None:
     """With its files sealed. Raises VaultUnusable."""
-    draft.sealed = _put(Question(tuple(files), ()).pack(), draft, "draft")
+    draft.sealed = sealing.put(Question(tuple(files), ()).pack(), environment=draft.environment, field="draft")
     try:
         with transaction.atomic():
             draft.sealed.save()
@@ -123,18 +154,10 @@ def save_draft(draft: Draft, files: Sequence[Upload]) -> None:
         raise
 
 
-@sensitive_variables("plaintext")
-def _put(plaintext: bytes, draft: Draft, field: str) -> SealedObject:
-    try:
-        return safe.put(plaintext, environment_id=draft.environment.pk, field=field)
-    except VaultError as error:
-        raise VaultUnusable(error) from None
-
-
 def open_draft(*, draft_id: Any, environment: Environment, session_key: str, by: Any) -> Draft:
     """The draft, for the person, session and environment that it is bound to, while it lives."""
     draft = (
-        Draft.objects.select_related("sealed", "certificate", "environment")
+        Draft.objects.select_related("sealed", "certificate", "environment", "request__sealed")
         .filter(pk=draft_id, person=by, session=session_mark(session_key), environment=environment)
         .first()
     )
@@ -149,11 +172,12 @@ def read_draft(*, draft: Draft, passwords: Sequence[str], beside: Sequence[Uploa
 
     `beside` are other files with certificates of the chain. What is then missing is completed from what this person may
     see here. Raises Refusal or VaultUnusable, which leave the draft as it was, or Refused for a renewal that is already
-    here. The passwords are kept nowhere.
+    here and a certificate that is given back in the wrong place. The passwords are kept nowhere.
     """
     files = (*files_of(draft), *beside)
+    wanted = answers.wanted_by(draft)
     try:
-        reading = one_shot.read(Question(files, tuple(passwords), track=draft.tracked))
+        reading = one_shot.read(Question(files, tuple(passwords), track=draft.tracked, wanted=wanted))
     except Refusal as refusal:
         record_refusal(refusal, draft, by)
         raise
@@ -166,7 +190,7 @@ def read_draft(*, draft: Draft, passwords: Sequence[str], beside: Sequence[Uploa
             remarks = tuple(remark for remark in remarks if remark.code != "strangers")
         identities.append(whole)
         choices.append(slots.columns(whole, remarks, completed=added))
-    return _replace(draft, identities, choices)
+    return _replace(draft, identities, choices, by)
 
 
 @sensitive_variables()
@@ -174,16 +198,13 @@ def choose_in_draft(*, draft: Draft, sha256: str, by: Any) -> Draft:
     """Keeps the one identity whose certificate has this fingerprint, of several that the files hold."""
     for number, facts in enumerate(draft.choices or ()):
         if facts["sha256"] == sha256:
-            return _replace(draft, [unpack(_opened(draft).split(b"\n")[number])], [facts])
+            return _replace(draft, [unpack(_opened(draft).split(b"\n")[number])], [facts], by)
     raise Refused(_("Choose one of the certificates."), field="sha256")
 
 
 def _opened(draft: Draft) -> bytes:
     assert draft.sealed is not None
-    try:
-        return safe.open_sealed(draft.sealed, record=lambda _sealed: None)
-    except VaultError as error:
-        raise VaultUnusable(error) from None
+    return sealing.opened(draft.sealed, record=lambda _sealed: None)
 
 
 @sensitive_variables("kept")
@@ -205,16 +226,17 @@ def certificates_of(draft: Draft) -> tuple[Upload, ...]:
     return (Upload(draft.file_name, text.encode()),)
 
 
-def _replace(draft: Draft, identities: list[Identity], choices: list[dict[str, Any]]) -> Draft:
+def _replace(draft: Draft, identities: list[Identity], choices: list[dict[str, Any]], by: Any) -> Draft:
     """These identities instead of what the draft has; the facts are those of the only one, or wait for a choice."""
     facts = choices[0] if len(choices) == 1 else {}
-    if draft.certificate is not None and facts:
-        slots.refuse_known_version(draft.certificate, facts, tracked=draft.tracked)
+    kept = answers.match(draft, facts, by) if facts else {}
+    if facts and (certificate := kept.get("certificate", draft.certificate)) is not None:
+        slots.refuse_known_version(certificate, facts, tracked=kept.get("tracked", draft.tracked))
     field = "identity" if facts else "draft"
     packed = b"\n".join(pack(identity) for identity in identities)
-    before, sealed = draft.sealed, _put(packed, draft, field)
+    before, sealed = draft.sealed, sealing.put(packed, environment=draft.environment, field=field)
     assert before is not None
-    kept = {"sealed": sealed, "facts": facts, "choices": None if facts else choices, "refusal": None}
+    kept |= {"sealed": sealed, "facts": facts, "choices": None if facts else choices, "refusal": None}
     try:
         with transaction.atomic():
             sealed.save()
@@ -251,12 +273,6 @@ def drop_draft(*, draft: Draft, by: Any) -> None:
         forget(draft.sealed)
 
 
-def forget(sealed: SealedObject) -> None:
-    """The row decides, and it is gone; a file that the storage does not let go of now is the sweep's."""
-    with contextlib.suppress(VaultError):
-        safe.destroy(sealed)
-
-
 def record_refusal(refusal: Refusal, draft: Draft, by: Any) -> None:
     trail.refused("certificate.refused", by=by, subject=draft.environment, code=refusal.code, file=draft.file_name)
 
@@ -264,9 +280,19 @@ def record_refusal(refusal: Refusal, draft: Draft, by: Any) -> None:
 def add_draft(*, draft: Draft, name: str, links: int | None = None, confirmed: bool, by: Any) -> ClientCertificate:
     """Confirms a draft as a new certificate of its environment, with the first `links` certificates of its chain."""
     check_confirmed(draft, confirmed, by)
-    taken = take(draft, links)
+    taken = take(draft, links, by=by)
     with using_up([taken]):
-        return add_taken(taken, name=name, by=by)
+        certificate = add_taken(taken, name=name, by=by)
+        assert certificate.in_use is not None
+        answer(draft, certificate.in_use, by)
+    return certificate
+
+
+def answer(draft: Draft, version: Version, by: Any) -> None:
+    """Inside the transaction: the key that waited is now the version's, and nowhere else."""
+    if draft.request is not None:
+        waited = answers.answer(draft.request, version, by=by)
+        transaction.on_commit(lambda: forget(waited))
 
 
 @dataclass(frozen=True)
@@ -278,21 +304,28 @@ class Taken:
     sealed: SealedObject | None
 
 
-def take(draft: Draft, links: int | None = None) -> Taken:
-    """Seals the identity anew where less of its chain is wanted. Raises VaultUnusable."""
+@sensitive_variables("identity")
+def take(draft: Draft, links: int | None = None, *, by: Any = None) -> Taken:
+    """Seals the identity anew where less of its chain is wanted, or where its key waited. Raises VaultUnusable."""
     if draft.tracked:
         return Taken(draft, draft.facts, None)
-    if links is None or links >= len(draft.facts["chain"]):
+    shorter = links is not None and links < len(draft.facts["chain"])
+    if not shorter and draft.request is None:
         return Taken(draft, draft.facts, draft.sealed)
-    identity = identity_of(draft, links)
-    facts = with_shorter_chain(draft.facts, slots.columns(identity))
-    return Taken(draft, facts, _put(pack(identity), draft, "identity"))
+    identity, facts = identity_of(draft, links, by=by), draft.facts
+    if shorter:
+        facts = with_shorter_chain(draft.facts, slots.columns(identity))
+    return Taken(draft, facts, sealing.put(pack(identity), environment=draft.environment, field="identity"))
 
 
-def identity_of(draft: Draft, links: int | None = None) -> Identity:
-    """What was read, with the first `links` certificates of its chain. Raises VaultUnusable."""
+@sensitive_variables("identity")
+def identity_of(draft: Draft, links: int | None = None, *, by: Any) -> Identity:
+    """What was read, with the first `links` certificates of its chain, and with the key that waited for it here. Raises
+    VaultUnusable."""
     identity = unpack(_opened(draft))
-    return identity if links is None else replace(identity, chain=identity.chain[:links])
+    if links is not None:
+        identity = replace(identity, chain=identity.chain[:links])
+    return identity if draft.request is None else answers.joined(draft, identity, by)
 
 
 def add_taken(taken: Taken, *, name: str, by: Any) -> ClientCertificate:

@@ -16,7 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from audit import trail
 from certificates import current, dialects, importing, intake, one_shot
-from certificates.actions import drafts, pins, slots
+from certificates.actions import drafts, pins, sealing, slots
 from certificates.actions.trust import read_authorities, trust
 from certificates.content import Content, PinnedTarget, Slot
 from certificates.diagnosis import Refusal
@@ -251,7 +251,7 @@ def import_now(
     except BaseException:
         for one in sealed.values():
             if one is not None:
-                drafts.forget(one)
+                sealing.forget(one)
         raise
 
 

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
 from audit import trail
-from certificates.actions import drafts, slots
+from certificates.actions import drafts, sealing, slots
 from certificates.identities import Identity, pack, unpack
 from certificates.models import Draft, Renewal, Version
 from certificates.renewals import Place, warnings_of_places
@@ -44,8 +44,8 @@ def renew_with_draft(
     of = draft.certificate
     assert of is not None
     drafts.check_confirmed(draft, confirmed, by, also=warnings_of_places(also))
-    taken = drafts.take(draft, links)
-    identity = drafts.identity_of(draft, links) if also else None
+    taken = drafts.take(draft, links, by=by)
+    identity = drafts.identity_of(draft, links, by=by) if also else None
     with _copies(identity, list(also)) as copies, drafts.using_up([taken]):
         take_turns_in([draft.environment, *(place.environment for place in also)])
         renewal = _renewal(draft.version(), by) if also else None
@@ -58,6 +58,7 @@ def renew_with_draft(
             renewal=renewal,
             by=by,
         )
+        drafts.answer(draft, version, by)
         for place, now in also.items():
             _follow(place, renewal, taken.facts, copies[place], in_use=now, file_name=draft.file_name, by=by)
     return version
@@ -132,9 +133,9 @@ def _copies(identity: Identity | None, places: Sequence[Place]) -> Iterator[Mapp
         yield copies
     except BaseException as error:
         for sealed in copies.values():
-            drafts.forget(sealed)
+            sealing.forget(sealed)
         if isinstance(error, VaultError):
-            raise drafts.VaultUnusable(error) from None
+            raise sealing.VaultUnusable(error) from None
         raise
 
 
@@ -151,7 +152,7 @@ def _opened(version: Version, by: Any) -> Identity:
     try:
         identity = unpack(safe.open_sealed(version.sealed, record=record))
     except VaultError as error:
-        raise drafts.VaultUnusable(error) from None
+        raise sealing.VaultUnusable(error) from None
     if hashlib.sha256(identity.certificate).hexdigest() != version.sha256:
         raise Refused(_("The sealed key of this version is that of another certificate; upload it again."))
     return identity

@@ -45,6 +45,7 @@ def columns(identity: Identity, remarks: Iterable[Remark] = (), *, completed: in
     return {
         "friendly_name": visible(identity.friendly_name or ""),
         "subject": read.subject,
+        "subject_parts": read.subject_parts,
         "common_name": visible(read.common_name),
         "issuer": read.issuer,
         "issuer_common_name": visible(read.issuer_common_name),

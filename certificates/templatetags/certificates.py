@@ -110,6 +110,14 @@ def distinguished(subject: str) -> SafeString:
 
 
 @register.filter
+def stretched(hexadecimal: str) -> SafeString:
+    """As programs print it, where a line may end after every eighth digit; copying gives no blanks."""
+    return format_html_join(
+        SafeString("<wbr>"), "{}", ((hexadecimal[i : i + 8],) for i in range(0, len(hexadecimal), 8))
+    )
+
+
+@register.filter
 def breakable(hexadecimal: str) -> SafeString:
     """Pairs with colons, where a line may end between two pairs and nowhere else; copying gives no blanks."""
     return format_html_join(

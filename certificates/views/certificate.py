@@ -18,6 +18,7 @@ from certificates.forms import DescribeForm, PlacesForm
 from certificates.models import ClientCertificate, Renewal, Version
 from certificates.renewals import behind
 from certificates.views.fetching import get_certificate, page, posted
+from certificates.views.network import waiting_in
 from environments.access import Right, sentence_for, visible_environments
 from environments.forms import refused
 from environments.refusals import Refused
@@ -51,6 +52,7 @@ def certificate(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpRespo
         left_behind=left_behind,
         elsewhere=_elsewhere(request, shown, version) if version else [],
         activity=activity(shown),
+        waiting=[one for one in waiting_in(environment) if one.certificate_id == shown.pk],
         may_change=may_change,
         who_may="" if may_change else sentence_for(Right.CERTIFICATES, environment),
     )

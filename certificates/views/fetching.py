@@ -8,7 +8,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 
-from certificates.models import ClientCertificate, Pin
+from certificates.models import CertificateRequest, ClientCertificate, Pin
 from environments.access import Right, get_environment
 
 
@@ -21,6 +21,19 @@ def get_certificate(person: Any, app: str, env: str, pk: UUID, *, to: Right = Ri
     certificate: ClientCertificate = get_object_or_404(certificates, pk=pk)
     certificate.environment = environment
     return certificate
+
+
+def get_request(person: Any, app: str, env: str, pk: UUID, *, to: Right = Right.CERTIFICATES) -> CertificateRequest:
+    """The request, if this person may; one that has ended can be seen."""
+    environment = get_environment(person, app, env, to=to)
+    requests = CertificateRequest.objects.filter(environment=environment).select_related(
+        "certificate", "sealed", "version__certificate"
+    )
+    request: CertificateRequest = get_object_or_404(requests, pk=pk)
+    request.environment = environment
+    if request.certificate is not None:
+        request.certificate.environment = environment
+    return request
 
 
 def get_pin(person: Any, app: str, env: str, pk: UUID) -> Pin:

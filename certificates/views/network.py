@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from certificates import actions, listing
-from certificates.models import TrustedAuthority
+from certificates.models import CertificateRequest, TrustedAuthority
 from certificates.views.fetching import get_certificate, page
 from environments.access import Right, get_environment, sentence_for, visible_environments
 from environments.models import Environment
@@ -34,6 +34,7 @@ def network(request: HttpRequest, app: str, env: str) -> HttpResponse:
         rows=certificates.items,
         q=query,
         authorities=authorities_of(environment),
+        waiting=waiting_in(environment) if not query else [],
         pins=listing.pins_of(environment, query, listing.page_number(request.GET.get("pins", ""))),
         may_change=may_change,
         comparable=has_another(request.user, environment),
@@ -53,6 +54,14 @@ def authorities_of(environment: Environment) -> list[TrustedAuthority]:
     listed = list(environment.authorities.filter(removed_at=None).defer("certificate"))
     for authority in listed:
         authority.environment = environment
+    return listed
+
+
+def waiting_in(environment: Environment) -> list[CertificateRequest]:
+    """The keys that wait for a certificate; without their requests, which the list does not show."""
+    listed = list(actions.waiting(environment).defer("request"))
+    for one in listed:
+        one.environment = environment
     return listed
 
 

@@ -15,7 +15,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_http_methods
 
 from certificates import actions, advice, shared_keys
-from certificates.actions.drafts import VaultUnusable
+from certificates.actions.sealing import VaultUnusable
 from certificates.comparison import compare, headline
 from certificates.diagnosis import Refusal
 from certificates.forms import ChooseForm, ConfirmForm, PasswordForm, UploadForm
@@ -157,11 +157,13 @@ def _ask_again(
 
 def _preview(request: HttpRequest, draft: Draft) -> HttpResponse:
     version, certificate = draft.version(), draft.certificate
-    elsewhere = _elsewhere(request, draft, version)
+    elsewhere, asked = _elsewhere(request, draft, version), draft.request
     told = actions.warnings_of_draft(draft, request.user)
     warnings = [warning["sentence"] for warning in told]
     in_tests = any(warning["code"] == shared_keys.CODE for warning in told)
-    name = request.GET.get("name") or Names(draft.environment).suggest(version, draft.file_name)
+    name = (
+        request.GET.get("name") or (asked and asked.name) or Names(draft.environment).suggest(version, draft.file_name)
+    )
     form = ConfirmForm(draft, posted(request), warned=bool(warnings), places=elsewhere.places, initial={"name": name})
     if form.is_bound and not form.is_only_set and form.is_valid():
         try:

@@ -92,7 +92,9 @@ __all__ = [
 
 
 def tidy() -> None:
-    """Removes expired drafts, and ciphertexts that no row knows: an upload that never became a version is gone."""
+    """Removes expired drafts, the keys of requests that nobody answered, and ciphertexts that no row knows: an upload
+    that never became a version is gone."""
     certificates.tidy_drafts()
+    certificates.tidy_requests()
     Handout.objects.filter(expires_at__lt=timezone.now() - timedelta(days=1)).delete()
     safe.sweep(older_than=timedelta(hours=1))
