@@ -7,6 +7,7 @@ import json
 import smtplib
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,8 +92,13 @@ def key_of(request: CertificateRequest) -> bytes:
 @pytest.fixture
 def sealed_files() -> Callable[[], int]:
     """How many ciphertexts there are more than at the beginning."""
-    before = set(storages["vault"].listdir("")[1])
-    return lambda: len(set(storages["vault"].listdir("")[1]) - before)
+    folder = Path(storages["vault"].path(""))
+
+    def names() -> set[str]:
+        return {file.name for file in folder.glob("*")}
+
+    before = names()
+    return lambda: len(names() - before)
 
 
 def details_of(action: str) -> dict[str, Any]:
