@@ -56,8 +56,8 @@ def keep_draft(
     """Seals what was uploaded for one certificate, or as the answer to one request, so that a wrong password or a
     preview does not need it to be sent again.
 
-    Raises Refusal (certificates.diagnosis) for files that no password could open, VaultUnusable where nothing can be
-    sealed.
+    Raises Refusal (certificates.diagnosis) for files that no password could open, Refused for a key where only a
+    certificate is wanted, VaultUnusable where nothing can be sealed.
     """
     refuse_too_many(by)
     draft = new_draft(environment, files, session_key, by, certificate=certificate, request=request)

@@ -398,6 +398,7 @@ def test_two_certificates_for_one_key_are_a_choice(ask, signed_in, at):
     choice = give_back(signed_in, at, request, pem(issue(request, serial=11), issue(request, serial=12)))
     versions = choice.context["versions"]
     assert {version.serial for version in versions} == {"b", "c"}
+    assert "2 certificates in the file have their key waiting here" in text_of(choice)
     preview = signed_in.post(choice.redirect_chain[-1][0], {"sha256": versions[0].sha256}, follow=True)
     signed_in.post(preview.redirect_chain[-1][0], {"name": "Bank"})
     assert ClientCertificate.objects.get(name="Bank").in_use.serial == versions[0].serial
