@@ -36,6 +36,7 @@ WORDS = {
     "certificate.disabled": lambda d: _("Disabled"),
     "certificate.moved": lambda d: _("Moved to position %(position)s"),
     "certificate.removed": lambda d: _("Removed"),
+    "key.compromised": lambda d: _("Its key was said to be compromised"),
 }
 
 

@@ -11,14 +11,14 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
-from django.db.models import Count, F, Model, Q, QuerySet, Window
+from django.db.models import Count, Exists, F, Model, OuterRef, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from certificates.actions import warnings_of
-from certificates.models import ClientCertificate, Pin, TrustedAuthority, Version
+from certificates.models import ClientCertificate, Incident, Pin, TrustedAuthority, Version
 from certificates.spelled import key_of, readable
 from environments.models import Environment
 
@@ -189,10 +189,13 @@ def page_number(text: str) -> int:
 def status_of(
     certificate: ClientCertificate, *, pinned: bool, turned_away: bool = False, now: datetime | None = None
 ) -> Status:
-    """The worst of what is known: disabled, validity, last test, no key, warnings, no pin; otherwise OK."""
+    """The worst of what is known: disabled, its key compromised (where that was asked for), validity, last test, no
+    key, warnings, no pin; otherwise OK."""
     version = certificate.in_use
     if not certificate.enabled:
         return Status(_("Disabled"), "plain", "pause")
+    if getattr(certificate, "compromised", False):
+        return Status(_("Key compromised"), "bad", "alert")
     if version is None:
         return Status(_("No key here"), "plain", "circle")
     validity = version.status(now)
@@ -258,7 +261,7 @@ def certificates_in(
 def rows_of(keys: Collection[UUID], order: Iterable[str], *related: str) -> list[Row]:
     """The certificates with these keys, each with its first pins: two queries."""
     certificates = ClientCertificate.objects.filter(pk__in=keys).select_related("in_use", *related).order_by(*order)
-    rows = {c.pk: Row(c, c.position) for c in certificates.only(*SEEN, *(SEEN_PLACE if related else ()))}
+    rows = {c.pk: Row(c, c.position) for c in _with_keys(certificates).only(*SEEN, *(SEEN_PLACE if related else ()))}
     of_one: dict[str, Any] = {"partition_by": [F("certificate")]}
     pins = Pin.objects.filter(certificate__in=keys).annotate(
         nth=Window(RowNumber(), order_by="key", **of_one), of=Window(Count("pk"), **of_one)
@@ -268,6 +271,12 @@ def rows_of(keys: Collection[UUID], order: Iterable[str], *related: str) -> list
         rows[certificate].pins.append(key)
         rows[certificate].pinned = pinned
     return list(rows.values())
+
+
+def _with_keys(certificates: QuerySet[ClientCertificate]) -> QuerySet[ClientCertificate]:
+    """Each knows whether the key of what is in use is compromised."""
+    incidents = Incident.of_keys([OuterRef("in_use__spki_sha256")])
+    return certificates.annotate(compromised=Exists(incidents) & Q(in_use__sealed__isnull=False))
 
 
 def pins_of(environment: Environment, text: str, number: int) -> Sheet[PinRow]:
@@ -323,7 +332,7 @@ def all_rows(listed: QuerySet[ClientCertificate], *related: str) -> Iterator[Row
     keys = list(listed.values_list("pk", flat=True))
     for start in range(0, len(keys), A_PART):
         part = keys[start : start + A_PART]
-        certificates = ClientCertificate.objects.select_related("in_use", *related).in_bulk(part)
+        certificates = _with_keys(ClientCertificate.objects.select_related("in_use", *related)).in_bulk(part)
         rows = {pk: Row(certificates[pk], certificates[pk].position) for pk in part if pk in certificates}
         for pin in Pin.objects.filter(certificate__in=part).order_by("key"):
             rows[cast(UUID, pin.certificate_id)].pins.append(pin.key)

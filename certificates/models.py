@@ -3,6 +3,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -214,6 +215,9 @@ class Version(Lived, models.Model):
     # When the first certificate of its chain ends; null without a chain. Follows from `chain`, too.
     chain_ends_at = models.DateTimeField(null=True, editable=False)
 
+    # Set on those that are not stored yet, by their draft.
+    drafted_without_key = False
+
     class Meta:
         ordering = ["-number"]
         constraints = [
@@ -236,6 +240,16 @@ class Version(Lived, models.Model):
     def is_tracked_only(self) -> bool:
         """Its facts are known here, and its key is not: it cannot be sent."""
         return self.sealed_id is None
+
+    @property
+    def has_key(self) -> bool:
+        """Its key is here, or would be. Who has only the certificate is told nothing of incidents with its key."""
+        return not self.is_tracked_only or (self._state.adding and not self.drafted_without_key)
+
+    @cached_property
+    def key_is_compromised(self) -> bool:
+        """One query, unless somebody asked for many at once (certificates.compromised)."""
+        return self.has_key and bool(self.spki_sha256) and Incident.of_keys([self.spki_sha256]).exists()
 
     def slot(self, slug: str) -> contents.Slot:
         return contents.Slot(slug, self.sha256, tuple(link["sha256"] for link in self.chain))
@@ -463,7 +477,9 @@ class Draft(models.Model):
 
     def version(self) -> Version:
         """An unsaved Version with these facts, for the preview."""
-        return version_with(self.facts)
+        version = version_with(self.facts)
+        version.drafted_without_key = self.tracked
+        return version
 
     def versions(self) -> list[Version]:
         """The same for each choice."""
@@ -490,6 +506,70 @@ class Incoming(models.Model):
 
     def __str__(self) -> str:
         return str(self.plan.get("source", "import"))
+
+
+class Incident(models.Model):
+    """A private key that others may have. Its key is used again only where somebody insists, also when everything is
+    done; not so after a false alarm."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    spki_sha256 = models.CharField(max_length=64, db_index=True)
+    # On whose page somebody said so. Of this place, others who hold the key learn nothing.
+    certificate = models.ForeignKey(ClientCertificate, on_delete=models.PROTECT, related_name="+")
+    reason = models.CharField(max_length=500)
+    opened_at = models.DateTimeField(default=timezone.now)
+    opened_by = models.CharField(max_length=200)
+    closed_at = models.DateTimeField(null=True, blank=True)
+    closed_by = models.CharField(max_length=200, blank=True)
+    closing_note = models.CharField(max_length=500, blank=True)
+    false_alarm = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["-opened_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["spki_sha256"], condition=Q(closed_at=None), name="one_open_incident_per_key"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return _("key of %(name)s") % {"name": self.certificate.name}
+
+    def get_absolute_url(self) -> str:
+        return reverse("incident", args=[self.pk])
+
+    @classmethod
+    def of_keys(cls, keys: Any) -> models.QuerySet[Incident]:
+        """Those that say of one of these keys (SHA-256 of the public key, hex; a list or a query) that others may have
+        it."""
+        return cls.objects.filter(spki_sha256__in=keys, false_alarm=False)
+
+    @property
+    def environment(self) -> Environment:
+        return self.certificate.environment
+
+
+class Announcement(models.Model):
+    """Somebody outside was told of an incident: its issuer (to revoke it) or the partner."""
+
+    incident = models.ForeignKey(Incident, on_delete=models.CASCADE, related_name="announcements")
+    kind = models.CharField(max_length=20)  # revocation, partner
+    sha256 = models.CharField(max_length=64)  # of the certificate
+    # For whose sake; who may not see it, does not learn who told.
+    certificate = models.ForeignKey(ClientCertificate, on_delete=models.PROTECT, related_name="+")
+    note = models.CharField(max_length=500, blank=True)
+    announced_at = models.DateTimeField(default=timezone.now)
+    announced_by = models.CharField(max_length=200)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["incident", "kind", "sha256"], name="one_announcement_of_a_kind_per_certificate_of_an_incident"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.sha256}"
 
 
 def version_with(facts: dict[str, Any]) -> Version:

@@ -12,6 +12,7 @@ from django.contrib import messages
 from django.db.models import Count, Q, QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -34,14 +35,14 @@ from environments.models import Application, Environment, Membership, Person
 from environments.refusals import Refused
 
 get_or_post = require_http_methods(["GET", "HEAD", "POST"])
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 
 def installation_owners(view: View) -> View:
     """A page for installation owners only; others are told so, and the attempt is recorded."""
 
     @wraps(view)
-    def only_for_them(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def only_for_them(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_superuser:
             trail.refused("access.refused", by=request.user, subject=request.user, right="installation-owner")
             raise NotAllowed(_("Only installation owners do this; ask one of them."))

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, Subquery
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from certificates.models import EXPIRES_SOON, ClientCertificate, Version
+from certificates.models import EXPIRES_SOON, ClientCertificate, Incident, Version
 from environments.access import Right, rights_of
 from environments.models import Environment, Membership
 from portal.templatetags.page import ago, left, moment
@@ -25,7 +26,7 @@ AT_MOST = 200
 # What is read of each; the rest of a version is long.
 NAMED = ("environment", "name", "in_use__number", "in_use__not_before", "in_use__not_after")
 # Lower is worse.
-EXPIRED, FAILED, NOT_RUNNING, TURNED_AWAY, NOT_YET_VALID, STOPPED, EXPIRING, WAITING = range(8)
+COMPROMISED, EXPIRED, FAILED, NOT_RUNNING, TURNED_AWAY, NOT_YET_VALID, STOPPED, EXPIRING, WAITING = range(9)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Needs(list[Need]):
 
 
 def needs(person: Any, stands: Mapping[UUID, Standing]) -> Needs:
-    """What needs this person in these environments: three queries, for any number of them."""
+    """What needs this person in these environments: four queries, for any number of them."""
     if not stands:
         return Needs()
     rights = _rights(person, [stand.environment for stand in stands.values()])
@@ -86,9 +87,38 @@ def needs(person: Any, stands: Mapping[UUID, Standing]) -> Needs:
             found.append(_of_turned_away(certificate, environment, by))
         if need := _of_certificate(certificate, environment, rights[environment.pk], now):
             found.append(need)
+    found += _of_keys({pk: stand.environment for pk, stand in stands.items()})
     worst_first = Needs(sorted(found, key=lambda need: (need.rank, need.when)))
     worst_first.cut = len(ending) > AT_MOST
     return worst_first
+
+
+def _of_keys(environments: Mapping[UUID, Environment]) -> list[Need]:
+    """One line for each compromised key whose incident is open, or that still goes with the next apply somewhere: what
+    others have closed may not be over here."""
+    known = Incident.objects.filter(false_alarm=False)
+    goes = Q(pk=F("certificate__in_use"), certificate__enabled=True, certificate__removed_at=None)
+    of_it = known.filter(spki_sha256=OuterRef("spki_sha256")).order_by(F("closed_at").desc(nulls_first=True))
+    held = Version.objects.filter(
+        goes | Q(spki_sha256__in=known.filter(closed_at=None).values("spki_sha256")),
+        spki_sha256__in=known.values("spki_sha256"),
+        sealed__isnull=False,
+        certificate__environment__in=list(environments),
+    ).annotate(incident=Subquery(of_it.values("pk")[:1]), said=Subquery(of_it.values("opened_at")[:1]))
+    found: dict[UUID, Need] = {}
+    for version in held.select_related("certificate").order_by("certificate__environment", "number"):
+        incident, certificate = version.incident, version.certificate
+        environment = environments[certificate.environment_id]
+        clause = _("others may have its private key")
+        address = reverse("incident", args=[incident])
+        chip = Chip(_("Key compromised"), "bad", "alert")
+        need = Need(
+            COMPROMISED, version.said, chip, certificate.name, environment, clause, address, _("Go on"), certificate
+        )
+        # Of several places, production stands for it.
+        if incident not in found or (environment.production and not found[incident].environment.production):
+            found[incident] = need
+    return list(found.values())
 
 
 def _rights(person: Any, environments: Iterable[Environment]) -> dict[UUID, frozenset[Right]]:

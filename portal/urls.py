@@ -9,7 +9,7 @@ from certificates.views import authorities, everywhere, promotion
 from notices.views import channels, feeds, metrics, snoozing
 from portal import audit_log, auth, views
 from portal.health import page as health
-from rollouts.views import hooks, importing, renewals, searching, series
+from rollouts.views import hooks, importing, incidents, reach, renewals, searching, series
 
 urlpatterns = [
     path("sign-in/", auth.sign_in, name="sign-in"),
@@ -30,6 +30,15 @@ urlpatterns = [
     path("apply/<uuid:pk>/live/", series.live, name="series-live"),
     path("renewals/<uuid:pk>/", renewals.renewal, name="renewal"),
     path("renewals/<uuid:pk>/live/", renewals.live, name="renewal-live"),
+    path("reach/certificates/<str:sha256>/", reach.certificate, name="reach-certificate"),
+    path("reach/keys/<str:spki>/", reach.key, name="reach-key"),
+    path("reach/issuers/", reach.issuer, name="reach-issuer"),
+    path("people/<int:pk>/reach/", reach.person, name="reach-person"),
+    path("incidents/<uuid:pk>/", incidents.incident, name="incident"),
+    path("incidents/<uuid:pk>/places/", incidents.places, name="incident-places"),
+    path("incidents/<uuid:pk>/take-out/", incidents.take_out, name="incident-take-out"),
+    path("incidents/<uuid:pk>/announce/", incidents.announce, name="incident-announce"),
+    path("incidents/<uuid:pk>/close/", incidents.close, name="incident-close"),
     path("hooks/exports/<str:token>/", hooks.fetch, name="hook-export"),
     path("hooks/reports/<uuid:pk>/", hooks.report, name="hook-report"),
     path("metrics", metrics.metrics, name="metrics"),

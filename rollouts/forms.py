@@ -12,6 +12,7 @@ from django.utils.translation import pgettext_lazy
 from certificates.dialects import DIALECTS, dialect_of
 from certificates.forms import AsTyped, FilesField
 from certificates.intake import Upload
+from certificates.models import Version
 from certificates.outline import MAX_FILE, too_large
 from certificates.uploads import KEPT_IN_ALL
 from environments.actions import SETTINGS
@@ -155,10 +156,54 @@ class ScheduleForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["at"] = TimeField()
+class RollBackForm(ReasonForm):
+    """`compromised` says whether the revision has a key that others may have."""
+
+    despite_key = forms.BooleanField(label=_("Go back to it although its key is compromised"), required=False)
+
+    def __init__(self, *args: Any, compromised: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not compromised:
+            del self.fields["despite_key"]
 
 
 class UndoForm(forms.Form):
+    """`despite` is asked for once the action wants it."""
+
     shown = forms.CharField(max_length=64, required=False, widget=forms.HiddenInput)
+    despite = forms.CharField(label=_("Why a compromised key comes back"), max_length=500, required=False)
+
+
+class CompromisedForm(forms.Form):
+    """Which key, by a version that has it, and what happened."""
+
+    version = forms.ChoiceField(
+        label=_("Key"),
+        widget=forms.RadioSelect,
+        error_messages={"required": _("Choose the version whose key is compromised.")},
+    )
+    reason = forms.CharField(
+        label=_("What happened"),
+        max_length=500,
+        error_messages={"required": _("Say what happened, in a few words; it stands in the audit log.")},
+        help_text=_("Like: the laptop with the .pfx was stolen. Others who hold this key do not see it."),
+    )
+
+    def __init__(self, versions: list[Version], in_use: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        words = _now("Version %(n)d, %(name)s, until %(day)s")
+        named = {
+            str(one.number): words
+            % {"n": one.number, "name": one.common_name or one.subject, "day": f"{one.not_after:%Y-%m-%d}"}
+            for one in versions
+        }
+        self.fields["version"].choices = list(named.items())  # type: ignore[attr-defined]
+        chosen = next((str(one.number) for one in versions if one.pk == in_use), next(iter(named), ""))
+        self.fields["version"].initial = chosen
+
+
+class CloseForm(forms.Form):
+    note = forms.CharField(label=_("Note"), max_length=500, required=False)
 
 
 class AskForm(forms.Form):

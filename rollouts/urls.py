@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from rollouts.views import changing, connections, exports, handing, lookup, overview, platforms, rolling, settings
+from rollouts.views import (
+    changing,
+    connections,
+    exports,
+    handing,
+    incidents,
+    lookup,
+    overview,
+    platforms,
+    rolling,
+    settings,
+)
 
 urlpatterns = [
     path("", overview.environment, name="environment"),
@@ -14,6 +25,7 @@ urlpatterns = [
     path("undo/", changing.undo, name="undo"),
     path("ask/<str:kind>/", changing.ask, name="ask"),
     path("network/pins/<uuid:pk>/test/", connections.connection, name="connection"),
+    path("network/certificates/<uuid:pk>/compromised/", incidents.compromised, name="key-compromised"),
     path("network/lookup/", lookup.lookup, name="lookup"),
     path("rollouts/", rolling.rollouts, name="rollouts"),
     path("rollouts/<uuid:pk>/", rolling.rollout, name="rollout"),

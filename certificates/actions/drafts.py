@@ -396,7 +396,7 @@ def warnings_of_draft(draft: Draft, reader: Any) -> list[dict[str, Any]]:
 
 
 def warnings_of(version: Version) -> list[dict[str, Any]]:
-    """The warnings of a version that a person has to confirm, those of the day among them."""
+    """The warnings of a version that a person has to confirm, those of the day and of its key among them."""
     found = [w for w in version.warnings if w.get("confirm", True)]
     status = version.status()
     if status == "expired":
@@ -405,6 +405,9 @@ def warnings_of(version: Version) -> list[dict[str, Any]]:
         found.insert(
             0, {"code": "not_yet_valid", "sentence": _("It is not valid yet; partners will refuse it until then.")}
         )
+    if version.key_is_compromised:
+        sentence = _("Its private key is compromised: others may have it. Ask the partner for one with a new key.")
+        found.insert(0, {"code": "compromised", "sentence": sentence})
     return found
 
 

@@ -17,6 +17,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from audit import trail
 from certificates.actions import drafts, sealing, slots
+from certificates.compromised import insist_on_why
 from certificates.identities import Identity, pack, unpack
 from certificates.models import Draft, Renewal, Version
 from certificates.renewals import Place, warnings_of_places
@@ -66,9 +67,11 @@ def renew_with_draft(
 
 @sensitive_variables("identity")
 def replace_elsewhere(*, version: Version, places: Mapping[Place, bool], confirmed: bool, by: Any) -> Renewal:
-    """Brings a version that is already here to these places too, as `renew_with_draft` does."""
+    """Brings a version that is already here to these places too, as `renew_with_draft` does. Raises CompromisedKey for
+    one whose key others may have."""
     if not places:
         raise Refused(_("Choose at least one place."))
+    insist_on_why([version], "")
     if warnings_of_places(places) and not confirmed:
         raise drafts.unconfirmed()
     identity = _opened(version, by)

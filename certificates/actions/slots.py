@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from audit import trail
 from audit.actors import Actor
+from certificates.compromised import insist_on_why
 from certificates.content import Content
 from certificates.facts import facts, warnings
 from certificates.identities import Identity, pack
@@ -278,18 +279,24 @@ def from_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @transaction.atomic
-def use_version(*, version: Version, by: Any) -> None:
-    """This version goes with the next apply."""
+def use_version(*, version: Version, despite: str = "", by: Any) -> None:
+    """This version goes with the next apply. `despite`: why, if its key is compromised; otherwise CompromisedKey."""
     certificate = version.certificate
     lock(certificate)
     if version.is_tracked_only:
         raise Refused(_("Version %(n)d has no key here; upload its file first.") % {"n": version.number})
     if certificate.in_use_id == version.pk:
         return
+    insisted = insist_on_why([version], despite)
     certificate.in_use = version
     certificate.save(update_fields=["in_use"])
     trail.record(
-        "certificate.version-chosen", by=by, subject=certificate, slot=certificate.slug, version=version.number
+        "certificate.version-chosen",
+        by=by,
+        subject=certificate,
+        slot=certificate.slug,
+        version=version.number,
+        **insisted,
     )
 
 
@@ -342,13 +349,15 @@ def _short(field: str, value: Any) -> Any:
 
 
 @transaction.atomic
-def enable(*, certificate: ClientCertificate, by: Any) -> None:
+def enable(*, certificate: ClientCertificate, despite: str = "", by: Any) -> None:
+    """It goes with the next apply again. `despite`: why, if its key is compromised; otherwise CompromisedKey."""
     if certificate.enabled:
         return
     take_turns(certificate.environment)
+    insisted = insist_on_why([certificate.in_use] if certificate.in_use else [], despite)
     certificate.enabled = True
     certificate.save(update_fields=["enabled"])
-    trail.record("certificate.enabled", by=by, subject=certificate, slot=certificate.slug)
+    trail.record("certificate.enabled", by=by, subject=certificate, slot=certificate.slug, **insisted)
 
 
 @transaction.atomic
@@ -393,13 +402,19 @@ def remove(*, certificate: ClientCertificate, by: Any) -> None:
 
 
 @transaction.atomic
-def restore(*, environment: Environment, content: Content, versions: Mapping[str, Version], by: Any) -> None:
+def restore(
+    *, environment: Environment, content: Content, versions: Mapping[str, Version], despite: str = "", by: Any
+) -> None:
     """Puts certificates, pins, trusted authorities and runtime settings back to a revision's content; `versions` is by
     slug.
 
-    Nothing is lost: a certificate that the content does not know stays on the list, disabled.
+    Nothing is lost: a certificate that the content does not know stays on the list, disabled. `despite`: why, if a
+    compromised key comes back by it; otherwise CompromisedKey.
     """
     take_turns(environment)
+    stay = ClientCertificate.objects.filter(environment=environment, enabled=True, removed_at=None)
+    there = set(stay.values_list("in_use", flat=True))
+    insisted = insist_on_why([version for version in versions.values() if version.pk not in there], despite)
     slots = {slot.slug: number for number, slot in enumerate(content.slots, start=1)}
     certificates = list(ClientCertificate.objects.filter(environment=environment).order_by("position", "created_at"))
     by_slug = {c.slug: c for c in certificates}
@@ -444,7 +459,7 @@ def restore(*, environment: Environment, content: Content, versions: Mapping[str
     for column in ("runtime", "runtime_version", "profile", "base_folder"):
         setattr(environment, column, getattr(content, column))
     environment.save(update_fields=["runtime", "runtime_version", "profile", "base_folder"])
-    trail.record("changes.undone", by=by, subject=environment, content=content.digest)
+    trail.record("changes.undone", by=by, subject=environment, content=content.digest, **insisted)
 
 
 def lock(certificate: ClientCertificate) -> None:

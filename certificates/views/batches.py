@@ -15,6 +15,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_http_methods
 
 from certificates import actions, advice, shared_keys
+from certificates.compromised import look_up
 from certificates.forms import BatchForm, PasswordsForm
 from certificates.listing import warned
 from certificates.models import ClientCertificate, Draft, Version
@@ -171,10 +172,12 @@ def _added(
 
 
 def _rows(environment: Environment, drafts: list[Draft], reader: Any) -> list[Row]:
-    """The rows of the page; two queries, for any number of files, and two more in production."""
+    """The rows of the page; three queries, for any number of files, and two more in production."""
     names = Names(environment)
     rows = [Row(draft, draft.version() if draft.is_read else None) for draft in drafts]
-    found = [row.version.sha256 for row in rows if row.version is not None]
+    versions = [row.version for row in rows if row.version is not None]
+    look_up(versions)
+    found = [version.sha256 for version in versions]
     here: dict[str, str] = dict(
         environment.certificates.filter(removed_at=None, versions__sha256__in=found).values_list(
             "versions__sha256", "name"

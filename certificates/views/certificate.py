@@ -13,9 +13,10 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from certificates import actions, listing
 from certificates.activity import activity
+from certificates.compromised import CompromisedKey, look_up
 from certificates.dialects import dialect_of
 from certificates.forms import DescribeForm, PlacesForm
-from certificates.models import ClientCertificate, Renewal, Version
+from certificates.models import ClientCertificate, Incident, Renewal, Version
 from certificates.renewals import behind
 from certificates.views.fetching import get_certificate, page, posted
 from certificates.views.network import waiting_in
@@ -36,6 +37,8 @@ def certificate(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpRespo
     others = environment.certificates.filter(removed_at=None)
     may_change = Right.CERTIFICATES in environment.rights and shown.removed_at is None
     newest, left_behind = behind(request.user, shown, versions) if may_change else (None, None)
+    compromised = look_up([*([version] if version else []), *versions])
+    shown.compromised = bool(version and version.key_is_compromised)  # type: ignore[attr-defined]
     return page(
         request,
         "certificate",
@@ -47,6 +50,8 @@ def certificate(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpRespo
         position=others.filter(position__lte=shown.position).count(),
         total=others.count(),
         warnings=listing.warned(version) if version else [],
+        incident=Incident.of_keys([one.spki_sha256 for one in compromised[:1]]).first() if compromised else None,
+        has_key=any(one.sealed_id for one in versions),
         renewals=list(Renewal.objects.filter(versions__certificate=shown)[:RENEWALS_SHOWN]),
         newest=newest,
         left_behind=left_behind,
@@ -113,7 +118,11 @@ def certificate_switch(request: HttpRequest, app: str, env: str, pk: UUID) -> Ht
     certificate = get_certificate(request.user, app, env, pk)
     pins = certificate.pins.count()
     if request.POST.get("enabled") == "yes":
-        actions.enable(certificate=certificate, by=request.user)
+        despite = request.POST.get("despite", "")
+        try:
+            actions.enable(certificate=certificate, despite=despite, by=request.user)
+        except CompromisedKey as error:
+            return _ask_why(request, certificate, error)
         messages.success(request, _("Enabled %(name)s. It is not running yet.") % {"name": certificate})
     else:
         actions.disable(certificate=certificate, by=request.user)
@@ -136,12 +145,20 @@ def version_use(request: HttpRequest, app: str, env: str, pk: UUID, number: int)
     version: Version = get_object_or_404(certificate.versions, number=number)
     version.certificate = certificate
     try:
-        actions.use_version(version=version, by=request.user)
+        actions.use_version(version=version, despite=request.POST.get("despite", ""), by=request.user)
+    except CompromisedKey as error:
+        return _ask_why(request, certificate, error)
     except Refused as error:
         messages.error(request, str(error))
     else:
         messages.success(request, _("Version %(n)d goes with the next apply.") % {"n": version.number})
     return redirect(certificate)
+
+
+def _ask_why(request: HttpRequest, certificate: ClientCertificate, error: CompromisedKey) -> HttpResponse:
+    """The same once more, with why a compromised key has to be used; answers to the address that was posted to."""
+    context = {"environment": certificate.environment, "certificate": certificate, "sentence": str(error)}
+    return page(request, "insist", status=422, enabled=request.POST.get("enabled", ""), **context)
 
 
 @get_or_post

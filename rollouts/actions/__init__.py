@@ -29,6 +29,7 @@ from rollouts.actions.asking import (
 )
 from rollouts.actions.exports import export_to_download, hand_out, wanted_versions
 from rollouts.actions.imports import bring_in, import_now
+from rollouts.actions.incidents import ANNOUNCEMENTS, announce, close_incident, open_incident, withdraw_incident
 from rollouts.actions.nudging import nudge
 from rollouts.actions.places import (
     check_platform,
@@ -48,8 +49,10 @@ from rollouts.models import Handout
 from vault import safe
 
 __all__ = [
+    "ANNOUNCEMENTS",
     "MovedOn",
     "active_rollout",
+    "announce",
     "apply",
     "apply_to_several",
     "archive",
@@ -62,6 +65,7 @@ __all__ = [
     "change_time",
     "check_platform",
     "checked_reason",
+    "close_incident",
     "confirm_handover",
     "export_to_download",
     "freeze",
@@ -70,6 +74,7 @@ __all__ = [
     "local_processes",
     "make_good",
     "nudge",
+    "open_incident",
     "pending",
     "restart",
     "roll_back",
@@ -88,6 +93,7 @@ __all__ = [
     "use_platform",
     "wanted_versions",
     "why_not_cancelled",
+    "withdraw_incident",
 ]
 
 

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from audit import trail
 from audit.actors import PORTAL
 from certificates import current
+from certificates.compromised import look_up
 from certificates.content import Content
 from certificates.models import ClientCertificate
 from environments import actions as environments
@@ -162,8 +163,11 @@ def freeze(environment: Environment, content: Content, *, reason: str, ticket: s
     return revision
 
 
-def roll_back(*, environment: Environment, revision: Revision, reason: str, ticket: str = "", by: Any) -> Rollout:
-    """Makes an earlier revision run again. The wanted content stays; what differs then waits as changes."""
+def roll_back(
+    *, environment: Environment, revision: Revision, reason: str, ticket: str = "", despite_key: bool = False, by: Any
+) -> Rollout:
+    """Makes an earlier revision run again. The wanted content stays; what differs then waits as changes. `despite_key`
+    goes back although it has a compromised key; otherwise Refused."""
     reason, ticket = checked_reason(reason), checked_ticket(ticket, environment.ticket_pattern)
     with transaction.atomic():
         environments.take_turns(environment)
@@ -177,6 +181,14 @@ def roll_back(*, environment: Environment, revision: Revision, reason: str, tick
             )
         if not revision.rollouts.filter(state="verified").exists():
             raise Refused(_("Revision %(n)d never ran here; apply it as changes instead.") % {"n": revision.number})
+        insisted: dict[str, Any] = {"despite": reason} if despite_key else {}
+        held = [entry.version for entry in revision.entries.select_related("version__certificate")]
+        if not despite_key and (found := look_up(held)):
+            raise Refused(
+                _("Revision %(n)d has a compromised key: that of %(names)s. Tick that you want it all the same.")
+                % {"n": revision.number, "names": ", ".join(f"“{version}”" for version in found[:5])},
+                field="despite_key",
+            )
         rollout = _request(
             destination,
             Kind.ROLL_BACK,
@@ -194,6 +206,7 @@ def roll_back(*, environment: Environment, revision: Revision, reason: str, tick
             revision=revision.number,
             reason=reason,
             ticket=ticket,
+            **insisted,
         )
     return rollout
 

@@ -17,8 +17,9 @@ from rollouts.changes import nothing
 from rollouts.models import Destination
 
 
-def undo_changes(*, environment: Environment, shown: str, by: Any) -> None:
-    """Puts the page back to what runs. `shown` is the digest that the person saw."""
+def undo_changes(*, environment: Environment, shown: str, despite: str = "", by: Any) -> None:
+    """Puts the page back to what runs. `shown` is the digest that the person saw; `despite` says why, if a compromised
+    key comes back by it (certificates.compromised)."""
     with transaction.atomic():
         environments.take_turns(environment)
         wanted, found = pending(environment)
@@ -32,10 +33,11 @@ def undo_changes(*, environment: Environment, shown: str, by: Any) -> None:
         running = destination.running if destination else None
         versions: dict[str, Version] = {}
         if running is not None:
-            versions = {e.slug: e.version for e in running.entries.select_related("version")}
+            versions = {e.slug: e.version for e in running.entries.select_related("version__certificate")}
         certificates.restore(
             environment=environment,
             content=running.frozen if running is not None else nothing(wanted),
             versions=versions,
+            despite=despite,
             by=by,
         )

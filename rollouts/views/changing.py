@@ -113,8 +113,9 @@ def undo(request: HttpRequest, app: str, env: str) -> HttpResponse:
     form = UndoForm(request.POST if request.method == "POST" else None)
     if form.is_bound and form.is_valid():
         try:
-            actions.undo_changes(environment=environment, shown=form.cleaned_data["shown"], by=request.user)
+            actions.undo_changes(environment=environment, by=request.user, **form.cleaned_data)
         except Refused as error:
+            form.fields["despite"].required = error.field == "despite"
             refused(form, error)
         else:
             messages.success(request, _("Changes undone. What is shown is what runs."))

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_http_methods
 
 from certificates import actions as certificates
 from certificates.actions.imports import drafts_of
+from certificates.compromised import look_up
 from certificates.models import Incoming, Version
 from certificates.targets import WORDS
 from environments.access import Right, environments_to
@@ -100,6 +101,7 @@ def _part(incoming: Incoming) -> Part:
         version = draft.version() if draft is not None and draft.is_read else None
         name = one["name"] or (version.common_name if version else "") or one["file"]
         rows.append(Row(place + 1, name, one["file"], version, bool(draft and draft.tracked)))
+    look_up(row.version for row in rows if row.version is not None)
     pins = [
         {
             "key": pin["key"],

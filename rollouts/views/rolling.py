@@ -15,6 +15,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from certificates.compromised import look_up
 from certificates.models import ClientCertificate
 from certificates.targets import WORDS
 from environments.access import Right, get_environment
@@ -24,7 +25,7 @@ from environments.refusals import Refused
 from rollouts import actions, connections, due, reports, scheduled
 from rollouts.changes import Change, changes, nothing
 from rollouts.differences import SETTING_WORDS, Side, answers_that_change, lines, sent
-from rollouts.forms import ReasonForm, ScheduleForm
+from rollouts.forms import RollBackForm, ScheduleForm
 from rollouts.models import Destination, Pulse, Revision, RevisionEntry, Rollout
 from rollouts.stages import evidence, if_it_fails, log_lines, result, stages, title, way_back
 from rollouts.standing import Chip, downtime_in_words, silent_since, standing
@@ -315,7 +316,9 @@ def revision(request: HttpRequest, app: str, env: str, number: int) -> HttpRespo
 def roll_back(request: HttpRequest, app: str, env: str, number: int) -> HttpResponse:
     environment = get_environment(request.user, app, env, to=Right.APPLY)
     found = get_object_or_404(counted(environment.revisions.prefetch_related("rollouts")), number=number)
-    form = ReasonForm(request.POST if request.method == "POST" else None)
+    frozen = _frozen(environment, found)
+    compromised = look_up(entry.version for entry in frozen["entries"])
+    form = RollBackForm(request.POST if request.method == "POST" else None, compromised=bool(compromised))
     form.ask_for_ticket(environment)
     if form.is_bound and form.is_valid():
         try:
@@ -327,6 +330,6 @@ def roll_back(request: HttpRequest, app: str, env: str, number: int) -> HttpResp
             refused(form, error)
         else:
             return redirect(made)
-    context = {**_frozen(environment, found), "form": form}
+    context = {**frozen, "form": form, "compromised": compromised}
     context["expired"] = [entry for entry in context["entries"] if entry.version.status() == "expired"]
     return render(request, "rollouts/roll_back.html", context, status=422 if form.is_bound else 200)

@@ -32,9 +32,10 @@ def several(request: HttpRequest) -> HttpResponse:
     by_choice = {f"{stand.environment.pk}:{stand.comparison.digest}": stand for stand in stands}
     choices = [(key, _in_words(stand)) for key, stand in by_choice.items()]
     posted = request.POST if request.method == "POST" else None
-    renewal = _renewal(request)
+    renewal, named = _renewal(request), set(request.GET.getlist("environment"))
     of_renewal = set(renewal.versions.values_list("certificate__environment", flat=True)) if renewal else set()
-    ticked = [key for key, stand in by_choice.items() if "all" in request.GET or stand.environment.pk in of_renewal]
+    wanted = {str(pk) for pk in of_renewal} | named
+    ticked = [key for key, stand in by_choice.items() if "all" in request.GET or str(stand.environment.pk) in wanted]
     form = SeveralForm(choices, posted, initial={"environments": ticked})
     if form.is_bound and form.is_valid():
         values = dict(form.cleaned_data)

@@ -22,7 +22,7 @@ from certificates.content import Content
 from certificates.identities import Identity
 from certificates.importing import Listed, Plan, Wish
 from certificates.intake import Upload
-from certificates.models import ClientCertificate, Comparison, Draft, Pin, Serial, Version
+from certificates.models import ClientCertificate, Comparison, Draft, Incident, Pin, Serial, Version
 from environments import actions as environments
 from environments.models import Environment, Person
 from rollouts import actions, comparisons
@@ -111,6 +111,9 @@ class World:
     def plan(self) -> Plan:
         listed = Listed("Imported", "a.pfx", self.file("Imported"), "secret")
         return Plan("list", (listed,), (Wish("host", "imported.example.com", 0),))
+
+    def open_incident(self) -> Incident:
+        return actions.open_incident(certificate=self.bank, version=self.bank.in_use, reason="r", by=self.by)
 
     def handed_over(self) -> Rollout:
         """As one that waits for an upload by hand."""
@@ -248,6 +251,10 @@ DONE: dict[str, Callable[[World], Any]] = {
         ),
     ),
     "rollouts.import_now": lambda w: actions.import_now(environment=w.environment, plan=w.plan(), by=w.by),
+    "rollouts.open_incident": lambda w: w.open_incident(),
+    "rollouts.announce": lambda w: actions.announce(
+        incident=w.open_incident(), kind="partner", version=w.bank.in_use, certificate=w.bank, note="", by=w.by
+    ),
     "rollouts.restart": lambda w: w.run(actions.restart(environment=w.environment, by=w.by)),
     "rollouts.roll_back": roll_back,
     "rollouts.start": start,
