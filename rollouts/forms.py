@@ -156,6 +156,8 @@ class ScheduleForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["at"] = TimeField()
+
+
 class RollBackForm(ReasonForm):
     """`compromised` says whether the revision has a key that others may have."""
 
