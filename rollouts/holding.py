@@ -167,6 +167,8 @@ def _end(rollout: Rollout) -> None:
                 "bundle": rollout.bundle,
                 "observed_files": "",
                 "files_read_at": None,
+                # While it was verified, the app ran with something else than before: by our hand.
+                "drifted_since": None,
             }
         if rollout.kind == Kind.STOP:
             # What was proved about the configuration stays true; only the app does not run.

@@ -176,3 +176,21 @@ def test_files_that_others_change_are_seen_where_the_app_reports_nothing(
     assert "Changed outside Countersign" in shown
     assert "What lies there is not what was delivered." in shown
     assert not Rollout.objects.filter(state="requested").exists(), "and nothing is put right by itself"
+
+
+def test_what_we_applied_ourselves_is_no_change_by_others(
+    running_app: Destination,
+    environment: Environment,
+    add_certificate: Callable[..., Any],
+    apply: Callable[..., Rollout],
+    owner: Person,
+    client: Client,
+) -> None:
+    add_certificate("Bank")
+    assert apply().state == "verified"
+    add_certificate("Tax")
+    assert apply().state == "verified"
+    client.force_login(owner)
+    page = client.get(environment.get_absolute_url()).content.decode()
+    assert "Up to date" in page
+    assert "Changed outside Countersign" not in page
