@@ -19,6 +19,8 @@ from environments.models import Application, Environment
 from notices.models import Snooze, Watch
 from notices.thresholds import DAY, ENDED, FIRST, SECOND, WEEK
 from notices.watching import ISSUER, RENEWAL, next_due_at
+from rollouts import due, scheduled
+from rollouts.models import Rollout
 
 PINS_NAMED = 6
 SIGNATURE = "-- \nCountersign"
@@ -96,13 +98,14 @@ def _paragraph(item: Item, now: datetime) -> str:
     lines = [f"{item.name}, in {place}"]
     match item.kind:
         case "renewal":
-            lines += [f"  {sentence}" for sentence in item.sentences]
+            lines.append(f"  What speaks against its next renewal ({ending(item.ends, now)}):")
         case "issuer":
             lines.append(f"  A certificate in its chain {ending(item.ends, now)}, before the certificate itself does.")
         case "authority":
             lines.append(f"  This trusted authority {ending(item.ends, now)}; servers that it vouches for fail then.")
         case _:
             lines.append(f"  It {ending(item.ends, now)}.")
+    lines += [f"  Mind: {sentence}" for sentence in item.sentences]
     if item.pins:
         more = len(item.pins) - PINS_NAMED
         named = ", ".join(item.pins[:PINS_NAMED])
@@ -138,6 +141,26 @@ WHY = {
     DAY: "it ends within a day",
     ENDED: "it has ended",
 }
+
+
+# --- Scheduled applies ------------------------------------------------------------------------------------------------
+
+
+def of_scheduled(kind: str, rollout: Rollout) -> tuple[str, str]:
+    """Title and text of a `reminder` or a `result`."""
+    place, number = rollout.environment, rollout.revision.number if rollout.revision else 0
+    if kind == "reminder":
+        assert rollout.due_at is not None
+        title = f"{place}: revision {number} is applied at {due.clock(rollout.due_at)}"
+        said = f"{scheduled.in_words(rollout)} Until then it can be cancelled, or put off, on its page."
+    elif rollout.state == "verified":
+        title, said = f"{place}: revision {number} was applied as scheduled", rollout.sentence
+    else:
+        title = f"{place}: revision {number} was not applied as scheduled"
+        said = " ".join(filter(None, [rollout.failure, rollout.sentence])) or "It was cancelled."
+    lines = [said, f"Why: {rollout.reason}", *([f"Ticket: {rollout.ticket}"] if rollout.ticket else [])]
+    address = link(rollout.get_absolute_url())
+    return title, "\n\n".join(["\n".join(lines), *([f"See {address}"] if address else []), SIGNATURE]) + "\n"
 
 
 # --- The weekly digest ------------------------------------------------------------------------------------------------

@@ -21,11 +21,14 @@ def watch() -> None:
     begun = watching.begin(now)
     if begun is not None:
         watching.look(begun, now)
+        if timezone.localtime(begun.due_at).hour == 0:
+            begun.crossed += watching.look_ahead(now)
         watching.end(begun, telling.tell(now))
         heartbeat()
     elif Crossing.objects.filter(done=False).exists():
         # What a snooze or a missing address held back, and what a look that was cut off had found.
         telling.tell(now)
+    telling.tell_of_scheduled(now)
     digests.write(now)
 
 

@@ -21,7 +21,10 @@ from notices.letters import Item
 from notices.models import Channel, Crossing, Message, Snooze, Told
 from notices.recipients import People, people_of
 from notices.thresholds import ORDER
-from notices.watching import AUTHORITY, ISSUER, RENEWAL, still_watched
+from notices.watching import AUTHORITY, ISSUER, RENEWAL, is_news, still_watched
+from rollouts import scheduled
+from rollouts.models import Rollout
+from rollouts.outlook import outlooks
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +152,8 @@ class _Known:
             "responsible"
         ).in_bulk(ids)
         self.pins: dict[UUID, list[str]] = defaultdict(list)
+        # What speaks against the renewal stands beside what has to be renewed.
+        self.concerns = outlooks(ClientCertificate.objects.filter(pk__in=ids))
         for certificate, key in (
             Pin.objects.filter(certificate__in=ids).order_by("key").values_list("certificate", "key")
         ):
@@ -181,6 +186,10 @@ class _Known:
         ends = version.chain_ends_at if one.kind == ISSUER and version.chain_ends_at else version.not_after
         item = Item(one.kind, one.threshold, environment, ends, certificate.name, certificate, version)
         item.pins = self.pins[certificate.pk]
+        concerns = self.concerns.get(certificate.pk, [])
+        if one.kind == RENEWAL:
+            concerns = [concern for concern in concerns if is_news(concern.code)]
+        item.sentences = [f"{concern.sentence} {concern.to_do}" for concern in concerns]
         return item
 
 
@@ -193,6 +202,29 @@ def give_everybody_a_channel(now: datetime) -> None:
         Channel(application=application, kind="mail", title=NAME_OF_THE_FIRST, created_at=now, created_by="Countersign")
         for application in without
     )
+
+
+def tell_of_scheduled(now: datetime) -> int:
+    """Reminders of what begins within the hour, and results of what was scheduled; each once, to the channels of its
+    application that want them, and to whoever asked for it."""
+    with transaction.atomic():
+        told = [("reminder", one) for one in scheduled.reminders(now)] + [
+            ("result", one) for one in scheduled.results(now)
+        ]
+        return sum(_tell_of_rollout(kind, rollout, now) for kind, rollout in told)
+
+
+def _tell_of_rollout(kind: str, rollout: Rollout, now: datetime) -> int:
+    application = rollout.environment.application
+    title, text = letters.of_scheduled(kind, rollout)
+    # One that was put off is reminded of anew.
+    once, written = f"{rollout.pk} {rollout.due_at:%Y-%m-%dT%H:%M}", 0
+    asked = rollout.requester.email if rollout.requester is not None and rollout.requester.is_active else ""
+    for channel in application.channels.filter(removed_at=None, rollouts=True):
+        recipients = sorted({*whom(channel, application), *([asked] if asked else [])}) if channel.is_mail else []
+        if recipients or not channel.is_mail:
+            written += say_once(channel, kind, once, title, text, now, recipients=recipients)
+    return written
 
 
 def whom(channel: Channel, application: Application) -> list[str]:

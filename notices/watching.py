@@ -19,9 +19,11 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from certificates.models import ClientCertificate, TrustedAuthority
+from certificates.outlook import TO_DO
 from notices.models import Crossing, Lead, Watch
 from notices.thresholds import Plan, crossed
 from rollouts.models import Destination, RevisionEntry
+from rollouts.outlook import outlooks
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ EVERY = timedelta(hours=6)
 CUT_OFF = timedelta(minutes=10)
 A_PART = 2000
 KEPT = timedelta(days=30)
+# What has longer to live is not asked about its renewal yet.
+AHEAD = timedelta(days=180)
 CERTIFICATE, ISSUER, AUTHORITY, RENEWAL = "certificate", "issuer", "authority", "renewal"
 
 
@@ -151,6 +155,38 @@ def _lives(horizon: datetime) -> Iterator[Life]:
     columns = ("pk", "environment", "not_before", "not_after")
     for subject, environment, begins, ends in trusted.filter(not_after__lte=horizon).values_list(*columns):
         yield Life(AUTHORITY, subject, environment, None, begins, ends)
+
+
+def look_ahead(now: datetime) -> int:
+    """Writes down what speaks against the next renewal of those that have to be renewed within half a year, as far as
+    nobody had to confirm it at the upload; returns how much of it is new."""
+    concerned = _watched()[0].filter(expires_at__lte=now + AHEAD).order_by("pk")
+    fresh, last = 0, None
+    while True:
+        part = concerned.filter(pk__gt=last) if last else concerned
+        rows = dict(part.values_list("pk", "in_use")[:A_PART])
+        if not rows:
+            return fresh
+        places = dict(ClientCertificate.objects.filter(pk__in=rows).values_list("pk", "environment"))
+        found = outlooks(ClientCertificate.objects.filter(pk__in=rows))
+        fresh += note(
+            [
+                Crossing(
+                    kind=RENEWAL, subject=rows[pk], threshold=code, environment_id=places[pk], certificate_id=pk,
+                    moment=now, seen_at=now,
+                )
+                for pk, concerns in found.items()
+                for code in dict.fromkeys(concern.code for concern in concerns)
+                if is_news(code)
+            ]
+        )  # fmt: skip
+        last = max(rows)
+
+
+def is_news(code: str) -> bool:
+    """Whether somebody is told of it by itself. Warnings of an upload were confirmed, and that a partner has to be
+    told of every renewal is said with its notice."""
+    return code not in TO_DO and code != "every-renewal-to-tell"
 
 
 def still_watched(found: Iterable[Crossing]) -> set[UUID]:

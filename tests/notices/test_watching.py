@@ -14,7 +14,7 @@ from audit.models import Event
 from certificates import actions as certificates
 from certificates import pkcs12
 from certificates.intake import Upload
-from certificates.models import Version
+from certificates.models import PublicAuthority, Version
 from environments import actions as environments
 from environments.refusals import Refused
 from notices import actions, sending, tasks, watching
@@ -431,3 +431,58 @@ def test_a_page_says_in_red_that_nobody_has_looked_for_two_periods(clock, client
     client.force_login(owner)
     page = client.get("/").content.decode()
     assert "Nobody has looked at what expires since 10 Mar 2027 09:00 UTC, so nobody is told." in page
+
+
+# --- The next renewal, and scheduled applies ---
+
+
+def test_what_speaks_against_the_next_renewal_is_told_once_and_stands_in_each_notice(
+    clock, mail, postbox, person, add_certificate
+):
+    person("ada")
+    version = ends_in(add_certificate(), 120)
+    PublicAuthority.objects.create(
+        name="Partner CA", organisation="Partner Trust", stops_on=NOW.date() + timedelta(days=30), source="https://x.y/"
+    )
+    Version.objects.filter(pk=version.pk).update(issuer="CN=Partner CA,O=Partner Trust")
+    look()
+    assert postbox.mails == [], "told by the look at midnight"
+    clock(hours=16)
+    look()
+    clock(days=1)
+    look()
+    assert [mail["Subject"] for _to, mail in postbox.mails] == ["Invoicing: the next renewal of Bank payments may fail"]
+    assert "What speaks against its next renewal" in postbox.texts()[0]
+    assert "Mind: " in postbox.texts()[0]
+    clock(days=60)
+    look()
+    assert postbox.mails[-1][1]["Subject"] == "Invoicing: Bank payments expires in 58 days"
+    assert "Mind: " in postbox.texts()[-1]
+
+
+def test_a_scheduled_apply_is_reminded_of_before_and_told_of_after_once(
+    application, owner, postbox, person, environment, add_certificate, running_app
+):
+    actions.add_mail(
+        application=application, title="Mail", to_people=True, addresses="", weekly=False, rollouts=True, by=owner
+    )
+    person("ada")
+    add_certificate()
+    shown = rollouts.pending(environment)[0].digest
+    begins = timezone.now() + timedelta(minutes=30)
+    rollout = rollouts.apply(environment=environment, shown=shown, reason="Renewal night", due_at=begins, by=owner)
+    for _minute in range(2):
+        tasks.watch()
+        tasks.send()
+    ((to, reminder),) = postbox.mails
+    assert to == ["ada@example.com"]
+    assert reminder["Subject"].startswith(f"{environment}: revision 1 is applied at ")
+    assert "Renewal night" in postbox.texts()[0]
+    assert f"https://portal.example.com{rollout.get_absolute_url()}" in postbox.texts()[0]
+
+    rollouts.cancel(rollout=rollout, by=owner)
+    for _minute in range(2):
+        tasks.watch()
+        tasks.send()
+    assert len(postbox.mails) == 2
+    assert postbox.mails[1][1]["Subject"] == f"{environment}: revision 1 was not applied as scheduled"
