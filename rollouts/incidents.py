@@ -142,6 +142,11 @@ class Course:
         return sum(not place.over for place in self.places)
 
     @property
+    def unseen(self) -> int:
+        """Places of which nobody here can say what runs."""
+        return sum(place.standing.destination is None for place in self.places)
+
+    @property
     def under_way(self) -> bool:
         return any(place.standing.active is not None for place in self.places)
 

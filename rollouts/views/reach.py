@@ -23,11 +23,13 @@ ROWS_SHOWN = 200
 
 
 def _page(request: HttpRequest, found: Reach, file: str, **context: Any) -> HttpResponseBase:
-    """The page, or with `?format=csv` its list."""
-    if request.GET.get("format") == "csv":
+    """The page; or, where the address ends in `.csv`, its list."""
+    if request.path.endswith(".csv"):
         return download(reach.as_csv(found), f"{file}.csv")
     rows, more = found.rows[:ROWS_SHOWN], max(0, len(found.rows) - ROWS_SHOWN)
-    context = {"section": "certificates", "reach": found, "rows": rows, "more": more, **context}
+    query = f"?{request.GET.urlencode()}" if request.GET else ""
+    csv = f"{request.path.removesuffix('/')}.csv{query}"
+    context = {"section": "certificates", "reach": found, "rows": rows, "more": more, "csv": csv, **context}
     return render(request, "rollouts/reach.html", context)
 
 

@@ -208,6 +208,15 @@ def test_who_has_only_the_certificate_neither_learns_of_an_incident_nor_touches_
     assert not Announcement.objects.exists()
 
 
+def test_of_what_is_exported_by_hand_nothing_is_claimed(bank: ClientCertificate, owner: Person) -> None:
+    incident = said(bank, owner)
+    certificates.disable(certificate=bank, by=owner)
+    page = text_of(signed_in(owner).get(incident.get_absolute_url()))
+    assert "1 not seen from here" in page
+    assert "Exported by hand: see to it there." in page
+    assert "Nothing runs with" not in page
+
+
 # --- Not back into use by mistake ---
 
 
