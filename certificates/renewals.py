@@ -33,8 +33,8 @@ class Place:
     certificate: ClientCertificate
     new: Version
     same_certificate: bool
-    # The sentence about a key that is used outside production, too, where this is production; "" elsewhere.
-    in_tests: str = ""
+    # The sentence about a key that would be both in production and outside it; "" where it is not.
+    shared: str = ""
 
     @property
     def version(self) -> Version:
@@ -48,7 +48,7 @@ class Place:
     @property
     def warnings(self) -> list[Disagreement]:
         found = disagreements(self.certificate.identified_by, self.version, self.new)
-        return [*found, *([Disagreement(shared_keys.CODE, self.in_tests)] if self.in_tests else [])]
+        return [*found, *([Disagreement(shared_keys.CODE, self.shared)] if self.shared else [])]
 
     @property
     def remark(self) -> str:
@@ -115,7 +115,7 @@ def used_elsewhere(
     """Other slots that use one of the `replaced` versions' certificates or keys now, and do not have the `new` one.
 
     `stored` says that the new key comes from the vault and not from the person's own file; then it is not brought to
-    where they could export it, unless they may export it where it is. Three or four queries.
+    where they could export it, unless they may export it where it is. Three to six queries.
     """
     prints = {one.sha256 for one in replaced}
     fits = Q(sha256__in=prints) | Q(spki_sha256__in={one.spki_sha256 for one in replaced if one.spki_sha256})
@@ -143,14 +143,14 @@ def used_elsewhere(
     if stored and not environments_to(Right.EXPORT, person).filter(pk=of.environment_id).exists():
         kept_from = set(environments_to(Right.EXPORT, person).values_list("pk", flat=True))
     mine = [one for one in listed[:AT_ONCE] if one.environment_id in may]
-    in_tests = _in_tests(person, new, of, mine)
+    across = _across(person, new, of, mine)
     return Elsewhere(
         tuple(
             Place(
                 one,
                 new,
                 one.in_use is not None and one.in_use.sha256 in prints,
-                in_tests if one.environment.production else "",
+                across[one.environment.production],
             )
             for one in mine
             if one.environment_id not in kept_from
@@ -161,16 +161,16 @@ def used_elsewhere(
     )
 
 
-def _in_tests(person: Any, new: Version, of: ClientCertificate, mine: Iterable[ClientCertificate]) -> str:
-    """What has to be confirmed where the new key comes to production, also if the same renewal brings it to a test."""
+def _across(person: Any, new: Version, of: ClientCertificate, mine: Iterable[ClientCertificate]) -> dict[bool, str]:
+    """What has to be confirmed where the new key would be both in production and outside it, by whether a place is
+    production; "" where it would not. Two queries at most."""
     production = next((one.environment for one in mine if one.environment.production), None)
-    if production is None:
-        return ""
-    if not of.environment.production:
-        return _("This is production, and the new key goes to %(place)s too; production needs its own.") % {
-            "place": of.environment
-        }
-    return shared_keys.also_in_tests(production, [new], person).get(new.sha256, "")
+    if of.environment.production:
+        words = _("This key is production’s (%(place)s); what is not production needs its own.")
+        used = shared_keys.also_in_tests(production, [new], person).get(new.sha256, "") if production else ""
+        return {True: used, False: words % {"place": of.environment}}
+    words = _("This is production, and the new key goes to %(place)s too; production needs its own.")
+    return {True: words % {"place": of.environment}, False: ""}
 
 
 def _places_of(certificates: Iterable[ClientCertificate]) -> tuple[Environment, ...]:

@@ -148,7 +148,8 @@ def five(application: Any, environment: Environment, owner: Person, old: pki.Iss
     for number, place in enumerate(places):
         found.append(actions.add(environment=place, name=f"Bank {number}", identity=read(old), by=owner))
         target = actions.read_target(environment=place, text="bank.example.com", never=False)
-        actions.pin(environment=place, target=target, certificate=found[-1], by=owner)
+        # That production has the same as the tests was confirmed when it was pinned.
+        actions.pin(environment=place, target=target, certificate=found[-1], confirmed=True, by=owner)
     return found
 
 
@@ -295,6 +296,22 @@ def test_what_the_partner_goes_by_has_to_be_confirmed_here_and_in_each_place(sig
     assert in_use(five[3]) == (2, 2)
 
 
+def test_a_key_that_would_be_in_production_and_outside_it_has_to_be_confirmed_from_either_side(signed_in, five, new):
+    test, production = five[0], five[4]
+    for of, there, words in (
+        (test, production, "This is production, and the new key goes to Invoicing / Acceptance too"),
+        (production, test, "This key is production’s (Orders / Production); what is not production needs its own."),
+    ):
+        shown = preview(signed_in, of, new)
+        assert words in text_of(shown)
+        asked = signed_in.post(shown.redirect_chain[-1][0], {"use": "now", **choice(there, "ready")})
+        assert "tick the box" in error_beside(asked, "confirmed")
+    assert not Renewal.objects.exists()
+    same_side = preview(signed_in, test, new).redirect_chain[-1][0]
+    signed_in.post(same_side, {"use": "now", **choice(five[1], "next")})
+    assert in_use(five[1]) == (2, 2), "between tests there is nothing to confirm"
+
+
 def test_an_upload_for_the_wrong_certificate_can_be_made_the_renewal_of_the_right_one(
     signed_in, at, environment, add_certificate, owner, new
 ):
@@ -334,7 +351,7 @@ def test_what_was_left_behind_is_replaced_later_from_the_certificates_page(signe
     assert "4 other places still use what version 2 replaces." in page
     address = five[0].environment.url("certificate-elsewhere", five[0].pk)
     assert "Choose at least one place." in text_of(signed_in.post(address, {}))
-    signed_in.post(address, choice(five[1], "next") | choice(five[4], "ready"))
+    signed_in.post(address, choice(five[1], "next") | choice(five[4], "ready") | {"confirmed": "on"})
     assert [in_use(one) for one in five] == [(2, 2), (2, 2), (1, 1), (1, 1), (1, 2)]
     event = Event.objects.get(action="key.opened")
     assert "it replaces its predecessor elsewhere, too" in event.body
@@ -356,7 +373,7 @@ def test_a_key_is_not_brought_to_where_one_could_download_it_and_may_not_here(ow
     page = client.get(address)
     assert "In Invoicing / Acceptance you may download keys, and here you may not" in text_of(page)
     assert [str(place.certificate) for place in page.context["elsewhere"].places] == ["Bank 1"]
-    client.post(address, choice(five[0], "next") | choice(five[1], "next"))
+    client.post(address, choice(five[0], "next") | choice(five[1], "next") | {"confirmed": "on"})
     assert [in_use(one)[1] for one in five] == [1, 2, 1, 1, 2]
 
 

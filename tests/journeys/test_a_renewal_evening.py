@@ -58,7 +58,7 @@ for title, place in places.items():
     actions.use_place(environment=made, place=place, by=owner)
     added = certificates.add(environment=made, name="Reports to the bank", identity=identity, by=owner)
     target = certificates.read_target(environment=made, text="bank.sandbox.test", never=False)
-    certificates.pin(environment=made, target=target, certificate=added, by=owner)
+    certificates.pin(environment=made, target=target, certificate=added, confirmed=True, by=owner)
     asked.append((made, actions.pending(made)[0].digest))
 actions.apply_to_several(asked=asked, reason="First certificates", stop_at_failure=False, by=owner)
 """
@@ -146,6 +146,10 @@ def test_2_one_upload_goes_to_five_places(page: Page, product: Product, download
     later = page.get_by_label("Orders / Acceptance · Reports to the bank")
     expect(later).to_have_value("next")
     later.select_option("ready")
+    page.get_by_role("button", name="Add version").click()
+    expect(page.get_by_text("Read the warnings and tick the box to go on.")).to_be_visible()  # one key on both sides
+    expect(later).to_have_value("ready")
+    page.get_by_label(re.compile("I have read this")).check()
     page.get_by_role("button", name="Add version").click()
     expect(page.get_by_role("heading", name="Renewal of Reports")).to_be_visible()
     expect(page.get_by_role("status").filter(has_text="0 of 5 applied")).to_be_visible()
