@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from certificates.models import Renewal, Version
 from environments.access import Right, environments_to, visible_environments, who_may_in, whom_to_ask
 from environments.models import Environment
+from rollouts import due
 from rollouts.models import RevisionEntry, Rollout
 from rollouts.stages import EVIDENCE
 from rollouts.standing import Chip, Standing, standings
@@ -27,6 +28,8 @@ class Line:
     standing: Standing
     applied: bool
     waits: bool
+    # Whether the revision that is scheduled here, if there is one, has it.
+    scheduled: bool
     of_it: int
     may_apply: bool
     may_change: bool
@@ -75,6 +78,18 @@ class Line:
         if not self.applied or where is None or where.proof not in list(Proof):
             return ""
         return str(EVIDENCE[Proof(where.proof)])
+
+    @property
+    def schedule(self) -> str:
+        """What a revision that is scheduled here means for it, "" where none is."""
+        rollout = self.standing.scheduled
+        if self.state != "chosen" or rollout is None or rollout.revision is None or rollout.due_at is None:
+            return ""
+        known = {"n": rollout.revision.number, "when": due.day_and_time(rollout.due_at)}
+        if self.scheduled:
+            return _("Goes with revision %(n)d, scheduled for %(when)s.") % known
+        words = _("Revision %(n)d, scheduled for %(when)s, was frozen before this; an apply takes its place.")
+        return words % known
 
     @property
     def others(self) -> int:
@@ -150,9 +165,12 @@ def worklist(renewal: Renewal, person: Any) -> Worklist:
     )
     places = {version.environment.pk: version.environment for version in versions}
     stands = standings(places.values())
-    proved = [stand.destination.running_id for stand in stands.values() if stand.destination]
-    entries = RevisionEntry.objects.filter(revision__in=[pk for pk in proved if pk], version__in=versions)
-    applied = set(entries.values_list("version", flat=True))
+    proved = {stand.destination.running_id for stand in stands.values() if stand.destination}
+    to_come = {stand.scheduled.revision_id for stand in stands.values() if stand.scheduled}
+    entries = RevisionEntry.objects.filter(revision__in=(proved | to_come) - {None}, version__in=versions)
+    having = list(entries.values_list("version", "revision"))
+    applied = {version for version, revision in having if revision in proved}
+    scheduled = {version for version, revision in having if revision in to_come}
     waiting = set(Rollout.objects.filter(environment__in=places, state="waiting").values_list("environment", flat=True))
     may_apply = set(environments_to(Right.APPLY, person).values_list("pk", flat=True))
     may_change = set(environments_to(Right.CERTIFICATES, person).values_list("pk", flat=True))
@@ -166,6 +184,7 @@ def worklist(renewal: Renewal, person: Any) -> Worklist:
                 stand,
                 applied=version.pk in applied,
                 waits=here in waiting,
+                scheduled=version.pk in scheduled,
                 of_it=0,
                 may_apply=here in may_apply,
                 may_change=here in may_change,

@@ -225,6 +225,28 @@ def test_the_worklist_follows_what_is_under_way_and_says_what_went_wrong(
     assert f"{Rollout.objects.get(pk=rollout.pk).failure} 1 other change waits Apply…" in text_of(ended)
 
 
+def test_a_revision_that_is_scheduled_says_whether_it_has_the_renewal(
+    five: list[ClientCertificate], running_app: Any, apply: Any, owner: Person
+):
+    apply()
+    environment = five[0].environment
+
+    def schedule() -> None:
+        shown = actions.pending(environment)[0].digest
+        at = timezone.now() + timedelta(days=2)
+        actions.apply(environment=environment, shown=shown, reason="later", due_at=at, replace=True, by=owner)
+
+    identity = pkcs12.read(pki.pfx(pki.issue("another"), "secret"), "secret")
+    certificates.add(environment=environment, name="Another", identity=identity, by=owner)
+    schedule()
+    renewal = replace_everywhere(five, owner)
+    page = text_of(seen_by(owner, renewal.get_absolute_url()))
+    assert "Revision 2, scheduled for" in page
+    assert "was frozen before this; an apply takes its place." in page
+    schedule()
+    assert "Goes with revision 3, scheduled for" in text_of(seen_by(owner, renewal.get_absolute_url()))
+
+
 def test_a_worklist_shows_each_person_the_places_that_they_may_see_and_a_stranger_none(
     five: list[ClientCertificate], owner: Person
 ):
