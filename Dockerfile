@@ -22,6 +22,7 @@ COPY manage.py gunicorn.conf.py ./
 COPY audit audit
 COPY certificates certificates
 COPY environments environments
+COPY locale locale
 COPY notices notices
 COPY portal portal
 COPY rollouts rollouts

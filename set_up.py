@@ -119,7 +119,7 @@ def test(arguments: Sequence[str]) -> int:
 
 
 def check(_: Sequence[str]) -> int:
-    """Format, lint, types, who imports whom, migrations, and Django's own checks as for production; all at once."""
+    """Format, lint, types, imports, translations, migrations, and Django's own checks as for production."""
     need({"python3-venv": can_make_venv})
     install("dev")
     with tempfile.TemporaryDirectory(prefix="countersign-check-") as folder:
@@ -135,6 +135,7 @@ def check(_: Sequence[str]) -> int:
             ["-m", "ruff", "check", "--quiet", "."],
             ["-c", "from importlinter.cli import lint_imports_command as lint; lint()"],
             ["-m", "mypy"],
+            ["-m", "tests.repository.catalogues"],
             ["manage.py", "makemigrations", "--check", "--dry-run"],
             ["manage.py", "check", "--deploy", "--fail-level", "WARNING"],
         ]
@@ -190,8 +191,10 @@ def fuzz(arguments: Sequence[str]) -> int:
 def format_code(_: Sequence[str]) -> int:
     need({"python3-venv": can_make_venv})
     install("dev")
-    return call([PYTHON, "-m", "ruff", "check", "--fix-only", "--quiet", "."]) or call(
-        [PYTHON, "-m", "ruff", "format", "."]
+    return (
+        call([PYTHON, "-m", "ruff", "check", "--fix-only", "--quiet", "."])
+        or call([PYTHON, "-m", "ruff", "format", "."])
+        or call([PYTHON, "-m", "tests.repository.catalogues", "--write"])
     )
 
 

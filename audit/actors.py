@@ -1,4 +1,4 @@
-"""Who did something: a person at a page, a person at a command line, or the portal itself."""
+"""Who did something: a person at a page, a person at a command line, a partner without an account, or the portal."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Actor:
-    """`id` is the person's id as text, "" for the portal; `address` is the network address a request came from."""
+    """`id` is the person's id as text, "" for the portal; `address` is the network address a request came from, which
+    is also all that is known of a partner."""
 
-    kind: Literal["person", "command", "portal"]
+    kind: Literal["person", "command", "partner", "portal"]
     name: str
     id: str = ""
     address: str = ""
@@ -26,6 +27,11 @@ class Actor:
         if who is None:
             return PORTAL
         return cls("person", str(who.get_username()), str(who.pk), getattr(who, "address", ""))
+
+    @classmethod
+    def partner(cls, address: str) -> Actor:
+        """Somebody who has an upload link, or tries to have one."""
+        return cls("partner", "Partner, by upload link", address[:40], address)
 
 
 PORTAL = Actor("portal", "Countersign")

@@ -24,11 +24,15 @@ class Deed:
 
 WORDS = {
     "certificate.added": lambda d: _("Added"),
-    "certificate.renewed": lambda d: (
-        _("Version %(version)s uploaded, for the next apply")
-        if d.get("with_next_apply")
-        else _("Version %(version)s uploaded, kept ready")
-    ),
+    "certificate.renewed": lambda d: _renewed(d),
+    "draft.discarded": lambda d: _("What the partner sent was discarded: %(reason)s"),
+    "draft.expired": lambda d: _("What the partner sent was destroyed, because nobody confirmed it within 14 days"),
+    "link.created": lambda d: _("Partner asked for the next one"),
+    "link.expired": lambda d: _("Upload link expired unused"),
+    "link.limited": lambda d: _("Upload link closed after %(tries)s attempts"),
+    "link.mailed": lambda d: _("Upload link mailed to %(to)s"),
+    "link.used": lambda d: _("The partner sent %(file)s"),
+    "link.withdrawn": lambda d: _("Upload link withdrawn"),
     "certificate.version-chosen": lambda d: _("Version %(version)s chosen for the next apply"),
     "certificate.renamed": lambda d: _("Renamed from “%(before)s” to “%(after)s”"),
     "certificate.described": lambda d: _("What is known of the partner changed"),
@@ -38,6 +42,20 @@ WORDS = {
     "certificate.removed": lambda d: _("Removed"),
     "key.compromised": lambda d: _("Its key was said to be compromised"),
 }
+
+
+def _renewed(details: dict[str, Any]) -> str:
+    if details.get("sent_by_partner"):
+        return (
+            _("Version %(version)s, sent by the partner, confirmed for the next apply")
+            if details.get("with_next_apply")
+            else _("Version %(version)s, sent by the partner, confirmed and kept ready")
+        )
+    return (
+        _("Version %(version)s uploaded, for the next apply")
+        if details.get("with_next_apply")
+        else _("Version %(version)s uploaded, kept ready")
+    )
 
 
 def activity(certificate: ClientCertificate, newest: int = 20) -> list[Deed]:

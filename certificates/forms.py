@@ -14,6 +14,7 @@ from certificates.actions.batches import MAX_IN_A_BATCH
 from certificates.actions.slots import DESCRIPTION
 from certificates.dialects import dialect_of
 from certificates.intake import MAX_FILES, MAX_PASSWORDS, Upload
+from certificates.languages import LANGUAGES
 from certificates.models import IDENTIFIED_BY, ClientCertificate, Draft, PublicAuthority, TrustedAuthority, Version
 from certificates.outline import MAX_FILE, too_large
 from certificates.renewals import Place
@@ -490,6 +491,45 @@ def ways_to_end(chain: list[dict[str, Any]]) -> list[tuple[int, str]]:
     if added := sum(1 for link in chain if link.get("completed")):
         ways.setdefault(len(chain) - added, _now("Only what was in the file"))
     return list(ways.items())
+
+
+class AskForm(forms.Form):
+    """What a partner reads of us, and in which language. `mail` is there where the link can be sent."""
+
+    asked_by = AsTyped(
+        label=_("Who asks"),
+        help_text=_("The partner reads this name: your company, or the team they know."),
+        error_messages={"required": _("Say who asks, in a name that the partner knows.")},
+    )
+    about = AsTyped(
+        label=_("For what"),
+        help_text=_("In words that the partner knows. Of this portal they see nothing but these two names."),
+        error_messages={"required": _("Say for what, in words that the partner knows.")},
+    )
+    language = forms.ChoiceField(
+        label=_("Language"),
+        choices=list(LANGUAGES.items()),
+        initial="en",
+        help_text=_("Of the page, where it can be changed, and of the mail."),
+        error_messages={"required": _("Choose a language."), "invalid_choice": _("Choose one of the languages.")},
+    )
+    mail = forms.BooleanField(required=False, help_text=_("You see the link in any case."))
+
+    def __init__(self, certificate: ClientCertificate, data: Any = None, *, asked_by: str, may_mail: bool) -> None:
+        super().__init__(data, initial={"asked_by": asked_by, "about": certificate.name, "mail": True})
+        if may_mail and certificate.contact_mail:
+            self.fields["mail"].label = _now("Mail the link to %(address)s") % {"address": certificate.contact_mail}
+        else:
+            del self.fields["mail"]
+
+
+class DiscardForm(forms.Form):
+    reason = AsTyped(
+        label=_("Why"),
+        required=False,  # the action says so
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text=_("Stands in the audit log; the partner does not see it."),
+    )
 
 
 class DescribeForm(SharedForm):

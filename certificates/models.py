@@ -436,16 +436,68 @@ class CertificateRequest(models.Model):
         return self.certificate if self.certificate and self.certificate.removed_at is None else None
 
 
+# How an upload link came to its end.
+ENDS = {
+    "used": _("used"),
+    "withdrawn": _("withdrawn"),
+    "limited": _("closed after too many attempts"),
+    "expired": _("expired"),
+}
+
+
+class UploadLink(models.Model):
+    """An address at which a partner, who has no account, sends the next version of one certificate: once, until then.
+
+    Of the address only the mark is kept. What the partner reads of us is `asked_by` and `about`, and nothing else.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    mark = models.CharField(max_length=64, unique=True)  # SHA-256 (hex) of the random part of the address
+    certificate = models.ForeignKey(ClientCertificate, on_delete=models.CASCADE, related_name="upload_links")
+    asked_by = models.CharField(max_length=200)
+    about = models.CharField(max_length=200)
+    created_at = models.DateTimeField(default=timezone.now)
+    created_by = models.CharField(max_length=200)
+    expires_at = models.DateTimeField(db_index=True)
+    # How often something was sent to it.
+    tries = models.PositiveIntegerField(default=0, db_default=0)
+    ended_at = models.DateTimeField(null=True)
+    ended_as = models.CharField(max_length=20, blank=True, default="", db_default="")  # of ENDS
+
+    class Meta:
+        ordering = ["-created_at"]
+        verbose_name = _("upload link")
+
+    def __str__(self) -> str:
+        return self.about or "an unknown link"
+
+    @property
+    def environment(self) -> Environment:
+        return self.certificate.environment
+
+    @property
+    def is_open(self) -> bool:
+        """As far as the link itself says; what it is for may be gone (certificates.actions.links)."""
+        return self.ended_at is None and self.expires_at > timezone.now()
+
+    @property
+    def end(self) -> str:
+        return str(ENDS.get(self.ended_as or "expired", self.ended_as)).capitalize()
+
+
 class Draft(models.Model):
-    """A file between upload and confirmation: sealed, short-lived, single use, bound to person and environment.
+    """A file between upload and confirmation: sealed, short-lived, single use, bound to an environment, and in it to a
+    person and their session, or to the link that it came by.
 
     First the files as they came; once a password has opened them, the identities that were read (and the files are
     gone); at last the one that was chosen. Several that were uploaded at once have one `batch`, and a place in it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    person = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
-    session = models.CharField(max_length=64)  # SHA-256 of the session key
+    person = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, related_name="+")
+    session = models.CharField(max_length=64)  # SHA-256 of the session key; "" for one that came by a link
+    # A partner sent it: while the link is open, to be read; once it is used, for whoever may confirm it there.
+    link = models.ForeignKey(UploadLink, on_delete=models.CASCADE, null=True, related_name="drafts")
     environment = models.ForeignKey(Environment, on_delete=models.CASCADE, related_name="+")
     certificate = models.ForeignKey(ClientCertificate, on_delete=models.CASCADE, null=True, related_name="+")
     # Null where the files were refused before any password; only a batch keeps such a draft, to say so.
@@ -570,6 +622,10 @@ class Announcement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.sha256}"
+
+
+# What a partner sent by a link, read and complete; beside it there may be files that were sent and never opened.
+ARRIVED = Q(link__ended_as="used") & (~Q(facts={}) | Q(choices__isnull=False))
 
 
 def version_with(facts: dict[str, Any]) -> Version:

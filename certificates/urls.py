@@ -1,6 +1,6 @@
 from django.urls import path
 
-from certificates.views import batches, certificate, network, pins, requests, trusted, uploads
+from certificates.views import batches, certificate, links, network, pins, requests, trusted, uploads
 
 urlpatterns = [
     path("", network.network, name="network"),
@@ -22,7 +22,10 @@ urlpatterns = [
     path("requests/<uuid:pk>/download/", requests.request_download, name="request-download"),
     path("requests/<uuid:pk>/mail/", requests.request_mail, name="request-mail"),
     path("requests/<uuid:pk>/withdraw/", requests.request_withdraw, name="request-withdraw"),
+    path("certificates/<uuid:pk>/ask/", links.certificate_ask, name="certificate-ask"),
+    path("certificates/<uuid:pk>/links/<uuid:link>/withdraw/", links.link_withdraw, name="link-withdraw"),
     path("drafts/<uuid:pk>/", uploads.draft, name="draft"),
+    path("drafts/<uuid:pk>/discard/", links.draft_discard, name="draft-discard"),
     path("pins/new/", pins.pin_new, name="pin-new"),
     path("pins/interpret/", pins.pin_interpret, name="pin-interpret"),
     path("pins/<uuid:pk>/", pins.pin_edit, name="pin-edit"),

@@ -54,6 +54,8 @@ REQUEST_ID, USER = "countersign.request_id", "countersign.user"
 _NOTHING: Mapping[str, str] = {}
 _about: ContextVar[Mapping[str, str]] = ContextVar("about", default=_NOTHING)
 _WELL_FORMED = re.compile(r"[A-Za-z0-9_-]{8,64}")
+# What follows these in an address is a secret: whoever has it may send a certificate, or fetch an export.
+_SECRET = re.compile(r"(/(?:partner|hooks/exports)/)[^/\s]+", re.IGNORECASE)
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -157,6 +159,7 @@ class Json(JsonFormatter):
             **_about.get(),
             **getattr(record, "facts", {}),
         }
+        line = {name: _without_secrets(value) if isinstance(value, str) else value for name, value in line.items()}
         if error := _error(record):
             line["error"] = error
         return self.serialize_log_record(line)
@@ -180,7 +183,11 @@ def _time(record: logging.LogRecord) -> str:
 
 def _printable(text: str) -> str:
     """No text that somebody sent can begin a new line or move the cursor of a terminal."""
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), _without_secrets(text))
+
+
+def _without_secrets(text: str) -> str:
+    return _SECRET.sub(r"\1…", text)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -13,7 +13,8 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from certificates.models import EXPIRES_SOON, ClientCertificate, Incident, Version
+from certificates.actions import arrived
+from certificates.models import EXPIRES_SOON, ClientCertificate, Draft, Incident, Version
 from environments.access import Right, rights_of
 from environments.models import Environment, Membership
 from portal.templatetags.page import ago, left, moment
@@ -26,7 +27,7 @@ AT_MOST = 200
 # What is read of each; the rest of a version is long.
 NAMED = ("environment", "name", "in_use__number", "in_use__not_before", "in_use__not_after")
 # Lower is worse.
-COMPROMISED, EXPIRED, FAILED, NOT_RUNNING, TURNED_AWAY, NOT_YET_VALID, STOPPED, EXPIRING, WAITING = range(9)
+COMPROMISED, EXPIRED, FAILED, NOT_RUNNING, TURNED_AWAY, NOT_YET_VALID, STOPPED, SENT, EXPIRING, WAITING = range(10)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Needs(list[Need]):
 
 
 def needs(person: Any, stands: Mapping[UUID, Standing]) -> Needs:
-    """What needs this person in these environments: four queries, for any number of them."""
+    """What needs this person in these environments: five queries, for any number of them."""
     if not stands:
         return Needs()
     rights = _rights(person, [stand.environment for stand in stands.values()])
@@ -79,15 +80,18 @@ def needs(person: Any, stands: Mapping[UUID, Standing]) -> Needs:
     if away:
         concerned |= Q(pk__in=list(away))
     certificates = listed.filter(concerned).select_related("in_use").annotate(renewal_ready=Exists(newer))
+    sent = _sent([pk for pk in stands if Right.CERTIFICATES in rights[pk]])
     # Sooner is worse, so what a list has no room for is the least of it.
     ending = list(certificates.only(*NAMED).order_by("expires_at")[: AT_MOST + 1])
     for certificate in ending[:AT_MOST]:
         environment = stands[certificate.environment_id].environment
         if by := away.get(certificate.pk):
             found.append(_of_turned_away(certificate, environment, by))
-        if need := _of_certificate(certificate, environment, rights[environment.pk], now):
+        draft = sent.pop(certificate.pk, None)
+        if need := _of_certificate(certificate, environment, rights[environment.pk], now, draft):
             found.append(need)
     found += _of_keys({pk: stand.environment for pk, stand in stands.items()})
+    found += [_of_sent(draft, stands[draft.environment_id].environment) for draft in sent.values()]
     worst_first = Needs(sorted(found, key=lambda need: (need.rank, need.when)))
     worst_first.cut = len(ending) > AT_MOST
     return worst_first
@@ -189,14 +193,35 @@ def _of_turned_away(certificate: ClientCertificate, environment: Environment, by
     )
 
 
+def _sent(environments: list[UUID]) -> dict[UUID, Draft]:
+    """What partners sent there, the newest for each certificate."""
+    drafts = arrived().filter(environment__in=environments, certificate__removed_at=None)
+    found = drafts.select_related("certificate").order_by("created_at")[:AT_MOST]
+    return {draft.certificate.pk: draft for draft in found if draft.certificate is not None}
+
+
+def _of_sent(draft: Draft, environment: Environment) -> Need:
+    certificate = draft.certificate
+    assert certificate is not None
+    clause = _("sent %(when)s; look at it, then confirm or discard it") % {"when": ago(draft.created_at)}
+    chip, address = Chip(_("The partner has sent it"), "info", "check"), environment.url("draft", draft.pk)
+    return Need(
+        SENT, draft.created_at, chip, certificate.name, environment, clause, address, _("Look at it"), certificate
+    )
+
+
 def _of_certificate(
-    certificate: ClientCertificate, environment: Environment, rights: frozenset[Right], now: datetime
+    certificate: ClientCertificate,
+    environment: Environment,
+    rights: frozenset[Right],
+    now: datetime,
+    sent: Draft | None,
 ) -> Need | None:
     version = certificate.in_use
     assert version is not None
     status = version.status(now)
     if status == "ok":
-        return None
+        return None if sent is None else _of_sent(sent, environment)
     if status == "expired":
         rank, when, chip = EXPIRED, version.not_after, Chip(_("Expired"), "bad", "alert")
         clause = _("since %(when)s") % {"when": moment(when)}
@@ -208,7 +233,10 @@ def _of_certificate(
         clause = _("expires on %(when)s") % {"when": moment(when)}
     ready = certificate.renewal_ready  # type: ignore[attr-defined]  # annotated above
     address, button = environment.url("certificate", certificate.pk), _("Open")
-    if ready:
+    if sent is not None:
+        clause = _("%(clause)s; the partner has sent the next one") % {"clause": clause}
+        address, button = environment.url("draft", sent.pk), _("Look at it")
+    elif ready:
         clause = _("%(clause)s; a renewal is ready") % {"clause": clause}
     elif Right.CERTIFICATES in rights and status != "not-yet-valid":
         address, button = environment.url("certificate-renew", certificate.pk), _("Upload renewal")

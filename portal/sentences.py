@@ -49,6 +49,11 @@ ACTIONS: dict[str, tuple[Words, Words]] = {
     "changes.undone": (_("Changes undone"), _("undid the changes that were not running")),
     "configuration.imported": (_("Configuration imported"), _("brought into {subject} what runs today")),
     "connection.tested": (_("Connection tested"), _("tested the connection to {target} ({verdict})")),
+    "draft.discarded": (_("Partner's file discarded"), _("discarded what the partner sent for {subject}: {reason}")),
+    "draft.expired": (
+        _("Partner's file destroyed"),
+        _("destroyed what the partner sent for {subject}; nobody confirmed it"),
+    ),
     "environment.archived": (_("Environment archived"), _("archived {subject}")),
     "environment.brought-back": (_("Environment brought back"), _("brought {subject} back")),
     "environment.changed": (_("Environment changed"), _("changed the settings of {subject}")),
@@ -77,6 +82,13 @@ ACTIONS: dict[str, tuple[Words, Words]] = {
         _("asked for the revocation of {subject} (serial number {serial})"),
     ),
     "key.opened": (_("Key opened"), _("opened the private key of {subject}")),
+    "link.created": (_("Partner asked"), _("made an upload link for {subject}")),
+    "link.expired": (_("Upload link expired"), _("closed an upload link for {subject} that nobody used in time")),
+    "link.limited": (_("Upload link closed"), _("tried the upload link for {subject} too often; it is closed")),
+    "link.mailed": (_("Upload link mailed"), _("mailed an upload link for {subject} to {to}")),
+    "link.refused": (_("Upload link refused"), _("tried an upload link that is not open")),
+    "link.used": (_("Partner sent a file"), _("sent {file} for {subject}")),
+    "link.withdrawn": (_("Upload link withdrawn"), _("withdrew an upload link for {subject}")),
     "member.added": (_("Member added"), _("gave {person} the role {role}")),
     "member.removed": (_("Member removed"), _("took the role {role} from {person}")),
     "message.retried": (_("Message sent again"), _("had the message “{title}” sent again")),
@@ -119,6 +131,10 @@ ACTIONS: dict[str, tuple[Words, Words]] = {
 LABELS: dict[str, Words] = {action: label for action, (label, _sentence) in ACTIONS.items()}
 
 VARIANTS: dict[str, tuple[Callable[[Mapping[str, Any]], Any], dict[Any, Words]]] = {
+    "certificate.renewed": (
+        lambda d: d.get("sent_by_partner"),
+        {True: _("confirmed what the partner sent as renewal of {subject}")},
+    ),
     "access.refused": (lambda d: d.get("right"), {"people": _("was not allowed to see or change people")}),
     "person.created": (
         lambda d: d.get("installation_owner"),
@@ -195,6 +211,7 @@ DETAILS: dict[str, Words] = {
     "content": _("Digest of the content"),
     "due_at": _("Scheduled for"),
     "despite": _("Why a compromised key all the same"),
+    "end": _("The link was"),
     "exporter": _("Export"),
     "failure": _("What went wrong"),
     "file": _("File"),
@@ -202,6 +219,7 @@ DETAILS: dict[str, Words] = {
     "note": _("Note"),
     "observed": _("Observed"),
     "person": _("Person"),
+    "link": _("Link"),
     "place": _("Place"),
     "position": _("Position"),
     "reason": pgettext_lazy("of an action", "Why"),
@@ -219,6 +237,8 @@ DETAILS: dict[str, Words] = {
     "target": _("Target"),
     "ticket": _("Ticket"),
     "to": _("To"),
+    "tries": _("Attempts"),
+    "until": _("Until"),
     "username": _("Sign-in name"),
     "version": _("Version"),
 }

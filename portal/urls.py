@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from certificates.views import authorities, everywhere, promotion
+from certificates.views import authorities, everywhere, partner, promotion
 from notices.views import channels, feeds, metrics, snoozing
 from portal import audit_log, auth, views
 from portal.health import page as health
@@ -49,6 +49,8 @@ urlpatterns = [
     path("calendars/", feeds.calendars, name="calendars"),
     path("calendars/<str:mark>/close/", feeds.calendar_close, name="calendar-close"),
     path("calendars/<str:token>.ics", feeds.feed, name="calendar-feed"),
+    path("partner/<str:token>/", partner.upload, name="partner"),
+    path("partner/<str:token>/<slug:language>/", partner.upload, name="partner"),
     path("search/", searching.search_page, name="search"),
     path("import/", importing.import_new, name="import-new"),
     path("import/<uuid:group>/", importing.import_look, name="import"),

@@ -11,9 +11,11 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.views import csrf
 from django.views.decorators.http import require_http_methods, require_safe
 
 from certificates.models import Version
+from certificates.views import partner
 from environments import actions as environments
 from environments.access import Right, get_application, sentence_for, visible_applications, visible_environments
 from environments.forms import refused
@@ -69,6 +71,14 @@ def home(request: HttpRequest) -> HttpResponse:
         "sandbox": f"http://127.0.0.1:{settings.SANDBOX_PORT}/" if settings.SANDBOX and not applications else "",
     }
     return render(request, "portal/home.html", context)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """A form came without its mark against other sites; a partner is told so without the portal's frame."""
+    match = request.resolver_match
+    if match is not None and match.url_name == "partner":
+        return partner.too_old(request, match.kwargs.get("language", ""))
+    return csrf.csrf_failure(request, reason)
 
 
 @require_safe

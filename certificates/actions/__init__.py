@@ -16,6 +16,20 @@ from certificates.actions.drafts import (
     warnings_of_draft,
 )
 from certificates.actions.imports import bring_in, drop_import, import_now, imports_of, keep_import, plan_import
+from certificates.actions.links import (
+    Closed,
+    arrived,
+    attempt,
+    create_link,
+    discard,
+    keep_from_link,
+    kept_by_link,
+    mail_link,
+    open_link,
+    receive,
+    tidy_links,
+    withdraw,
+)
 from certificates.actions.pins import change_pin, pin, read_target, unpin
 from certificates.actions.promotion import NotTaken, Wanted, take_along
 from certificates.actions.replacing import renew_with_draft, replace_elsewhere, use_versions
@@ -45,17 +59,22 @@ from certificates.actions.slots import (
 from certificates.actions.trust import distrust, read_authorities, trust
 
 __all__ = [
+    "Closed",
     "NotTaken",
     "Wanted",
     "add",
     "add_batch",
     "add_draft",
+    "arrived",
+    "attempt",
     "batch_of",
     "bring_in",
     "change_pin",
     "choose_in_draft",
+    "create_link",
     "describe",
     "disable",
+    "discard",
     "distrust",
     "drop_draft",
     "drop_import",
@@ -67,17 +86,22 @@ __all__ = [
     "is_open_to_more",
     "keep_batch",
     "keep_draft",
+    "keep_from_link",
     "keep_import",
+    "kept_by_link",
     "letter",
+    "mail_link",
     "mail_request",
     "move",
     "open_draft",
+    "open_link",
     "pin",
     "plan_import",
     "read_authorities",
     "read_batch",
     "read_draft",
     "read_target",
+    "receive",
     "refusal_of",
     "remove",
     "remove_authority",
@@ -91,6 +115,7 @@ __all__ = [
     "subject_of",
     "take_along",
     "tidy_drafts",
+    "tidy_links",
     "tidy_requests",
     "trust",
     "turn_draft",
@@ -101,5 +126,6 @@ __all__ = [
     "waiting",
     "warnings_of",
     "warnings_of_draft",
+    "withdraw",
     "withdraw_request",
 ]

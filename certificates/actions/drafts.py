@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
@@ -25,7 +27,7 @@ from certificates.facts import facts as facts_of
 from certificates.identities import Identity, pack, unpack
 from certificates.intake import Upload
 from certificates.known_issuers import complete
-from certificates.models import CertificateRequest, ClientCertificate, Draft, Incoming, Version
+from certificates.models import ARRIVED, CertificateRequest, ClientCertificate, Draft, Incoming, Version
 from certificates.question import Question
 from certificates.remarks import ABOUT_CHAINS, chain_completed
 from environments.access import visible_environments
@@ -155,10 +157,12 @@ def save_draft(draft: Draft, files: Sequence[Upload]) -> None:
 
 
 def open_draft(*, draft_id: Any, environment: Environment, session_key: str, by: Any) -> Draft:
-    """The draft, for the person, session and environment that it is bound to, while it lives."""
+    """The draft, for the person, session and environment that it is bound to, while it lives; what a partner sent, for
+    everybody who may confirm it there."""
+    theirs = Q(person=by, session=session_mark(session_key)) | ARRIVED
     draft = (
-        Draft.objects.select_related("sealed", "certificate", "environment", "request__sealed")
-        .filter(pk=draft_id, person=by, session=session_mark(session_key), environment=environment)
+        Draft.objects.select_related("sealed", "certificate", "environment", "link", "request__sealed")
+        .filter(theirs, pk=draft_id, environment=environment)
         .first()
     )
     if draft is None or draft.sealed is None or draft.used_at is not None or draft.expires_at <= timezone.now():
@@ -174,6 +178,21 @@ def read_draft(*, draft: Draft, passwords: Sequence[str], beside: Sequence[Uploa
     see here. Raises Refusal or VaultUnusable, which leave the draft as it was, or Refused for a renewal that is already
     here and a certificate that is given back in the wrong place. The passwords are kept nowhere.
     """
+    identities, choices = identities_in(draft, passwords, beside, within=visible_environments(by), by=by)
+    return replace_draft(draft, identities, choices, by=by)
+
+
+@sensitive_variables()
+def identities_in(
+    draft: Draft,
+    passwords: Sequence[str],
+    beside: Sequence[Upload] = (),
+    *,
+    within: QuerySet[Environment],
+    by: Any,
+) -> tuple[list[Identity], list[dict[str, Any]]]:
+    """What these passwords open, completed from chains in environments `within`, and the columns of each. Raises
+    Refusal or VaultUnusable."""
     files = (*files_of(draft), *beside)
     wanted = answers.wanted_by(draft)
     try:
@@ -183,14 +202,14 @@ def read_draft(*, draft: Draft, passwords: Sequence[str], beside: Sequence[Uploa
         raise
     identities, choices = [], []
     for identity, remarks in reading.identities:
-        whole = complete(identity, visible_environments(by))
+        whole = complete(identity, within)
         if added := len(whole.chain) - len(identity.chain):
             remarks = (*remarks, chain_completed([facts_of(one).subject for one in whole.chain[-added:]]))
         if beside:
             remarks = tuple(remark for remark in remarks if remark.code != "strangers")
         identities.append(whole)
         choices.append(slots.columns(whole, remarks, completed=added))
-    return _replace(draft, identities, choices, by)
+    return identities, choices
 
 
 @sensitive_variables()
@@ -198,7 +217,7 @@ def choose_in_draft(*, draft: Draft, sha256: str, by: Any) -> Draft:
     """Keeps the one identity whose certificate has this fingerprint, of several that the files hold."""
     for number, facts in enumerate(draft.choices or ()):
         if facts["sha256"] == sha256:
-            return _replace(draft, [unpack(_opened(draft).split(b"\n")[number])], [facts], by)
+            return replace_draft(draft, [unpack(_opened(draft).split(b"\n")[number])], [facts], by=by)
     raise Refused(_("Choose one of the certificates."), field="sha256")
 
 
@@ -226,8 +245,18 @@ def certificates_of(draft: Draft) -> tuple[Upload, ...]:
     return (Upload(draft.file_name, text.encode()),)
 
 
-def _replace(draft: Draft, identities: list[Identity], choices: list[dict[str, Any]], by: Any) -> Draft:
-    """These identities instead of what the draft has; the facts are those of the only one, or wait for a choice."""
+@sensitive_variables()
+def replace_draft(
+    draft: Draft,
+    identities: list[Identity],
+    choices: list[dict[str, Any]],
+    *,
+    then: Callable[[], object] = lambda: None,
+    by: Any,
+    **columns: Any,
+) -> Draft:
+    """These identities instead of what the draft has; the facts are those of the only one, or wait for a choice. `then`
+    is the end of the transaction, and `columns` change with it."""
     facts = choices[0] if len(choices) == 1 else {}
     kept = answers.match(draft, facts, by) if facts else {}
     if facts and (certificate := kept.get("certificate", draft.certificate)) is not None:
@@ -236,7 +265,7 @@ def _replace(draft: Draft, identities: list[Identity], choices: list[dict[str, A
     packed = b"\n".join(pack(identity) for identity in identities)
     before, sealed = draft.sealed, sealing.put(packed, environment=draft.environment, field=field)
     assert before is not None
-    kept |= {"sealed": sealed, "facts": facts, "choices": None if facts else choices, "refusal": None}
+    kept |= {"sealed": sealed, "facts": facts, "choices": None if facts else choices, "refusal": None, **columns}
     try:
         with transaction.atomic():
             sealed.save()
@@ -244,6 +273,7 @@ def _replace(draft: Draft, identities: list[Identity], choices: list[dict[str, A
             if not Draft.objects.filter(pk=draft.pk, sealed=before).update(**kept):
                 raise Refused(_("This upload was opened a moment ago; look at it again."), field="file")
             SealedObject.objects.filter(pk=before.pk).delete()
+            then()
     except BaseException:
         forget(sealed)
         raise
@@ -263,14 +293,18 @@ def turn_draft(*, draft: Draft, certificate: ClientCertificate, by: Any) -> None
     draft.certificate = certificate
 
 
-def drop_draft(*, draft: Draft, by: Any) -> None:
-    """Forgets an upload that will not be confirmed, and its sealed file. Nothing was added, so nothing is recorded."""
+def drop_draft(*, draft: Draft, by: Any, then: Callable[[], object] = lambda: None) -> bool:
+    """Forgets an upload that will not be confirmed, and its sealed file; False where somebody was quicker. Nothing was
+    added, so nothing is recorded, but for what a partner sent: `then` is the end of the transaction."""
     with transaction.atomic():
         gone, _rows = Draft.objects.filter(pk=draft.pk, sealed=draft.sealed_id, used_at=None).delete()
         if gone and draft.sealed is not None:
             SealedObject.objects.filter(pk=draft.sealed.pk).delete()
+        if gone:
+            then()
     if gone and draft.sealed is not None:
         forget(draft.sealed)
+    return bool(gone)
 
 
 def record_refusal(refusal: Refusal, draft: Draft, by: Any) -> None:
@@ -419,9 +453,15 @@ def _use_up(draft: Draft) -> None:
 
 
 def tidy_drafts() -> int:
-    """Removes expired drafts with their sealed files; returns how many."""
-    expired = list(Draft.objects.filter(expires_at__lte=timezone.now()).select_related("sealed"))
+    """Removes expired drafts with their sealed files; returns how many. Of what a partner sent, and nobody confirmed,
+    the audit log tells."""
+    expired = list(Draft.objects.filter(expires_at__lte=timezone.now()).select_related("sealed", "certificate", "link"))
     for draft in expired:
-        drop_draft(draft=draft, by=None)
+        drop_draft(draft=draft, by=None, then=partial(_tell_expiry, draft))
     Incoming.objects.filter(expires_at__lte=timezone.now()).delete()
     return len(expired)
+
+
+def _tell_expiry(draft: Draft) -> None:
+    if draft.link is not None and draft.link.ended_as == "used" and (draft.facts or draft.choices):
+        trail.record("draft.expired", by=None, subject=draft.certificate, file=draft.file_name)

@@ -57,11 +57,21 @@ def renew_with_draft(
             in_use=in_use,
             file_name=draft.file_name,
             renewal=renewal,
+            sent_by_partner=draft.link_id is not None,
             by=by,
         )
         drafts.answer(draft, version, by)
         for place, now in also.items():
-            _follow(place, renewal, taken.facts, copies[place], in_use=now, file_name=draft.file_name, by=by)
+            _follow(
+                place,
+                renewal,
+                taken.facts,
+                copies[place],
+                in_use=now,
+                file_name=draft.file_name,
+                sent_by_partner=draft.link_id is not None,
+                by=by,
+            )
     return version
 
 
@@ -98,6 +108,7 @@ def _follow(
     *,
     in_use: bool,
     file_name: str,
+    sent_by_partner: bool = False,
     by: Any,
 ) -> None:
     """The version of one place, where it still uses what was shown."""
@@ -113,6 +124,7 @@ def _follow(
             in_use=in_use,
             file_name=file_name,
             renewal=renewal,
+            sent_by_partner=sent_by_partner,
             by=by,
         )
     except Refused as error:

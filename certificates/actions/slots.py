@@ -208,6 +208,7 @@ def renew_sealed(
     in_use: bool,
     file_name: str,
     renewal: Renewal | None = None,
+    sent_by_partner: bool = False,
     by: Any,
 ) -> Version:
     """The rows and the event of `renew`, inside the caller's transaction; with others of one `renewal` or alone."""
@@ -220,6 +221,8 @@ def renew_sealed(
         certificate.in_use = version
         certificate.save(update_fields=["in_use"])
     more: dict[str, Any] = {"tracked_only": True} if sealed is None else {}
+    if sent_by_partner:
+        more["sent_by_partner"] = True
     if renewal is not None:
         renewal.versions.add(version)
         more["renewal"] = str(renewal.pk)
@@ -237,12 +240,16 @@ def renew_sealed(
     return version
 
 
+class AlreadyHere(Refused):
+    """What was uploaded as a renewal is a version that the certificate has."""
+
+
 def refuse_known_version(certificate: ClientCertificate, facts: Mapping[str, Any], *, tracked: bool) -> None:
     """A renewal is another certificate. Raises Refused for one that is already a version here; the key of one that was
     tracked only is welcome."""
     same_ones = certificate.versions.filter(sha256=facts["sha256"])
     if same := (same_ones if tracked else same_ones.filter(sealed__isnull=False)).first():
-        raise Refused(
+        raise AlreadyHere(
             _("This is version %(n)d, which is already here; choose the renewed file.") % {"n": same.number},
             field="file",
         )

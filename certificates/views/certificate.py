@@ -24,6 +24,8 @@ from environments.access import Right, sentence_for, visible_environments
 from environments.forms import refused
 from environments.refusals import Refused
 
+# The newest; the audit log has all.
+LINKS_SHOWN = 5
 get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 
 RENEWALS_SHOWN = 3
@@ -58,6 +60,8 @@ def certificate(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpRespo
         elsewhere=_elsewhere(request, shown, version) if version else [],
         activity=activity(shown),
         waiting=[one for one in waiting_in(environment) if one.certificate_id == shown.pk],
+        arrived=list(actions.arrived().filter(certificate=shown).order_by("-created_at")) if may_change else [],
+        links=list(shown.upload_links.all()[:LINKS_SHOWN]),
         may_change=may_change,
         who_may="" if may_change else sentence_for(Right.CERTIFICATES, environment),
     )

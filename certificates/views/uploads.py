@@ -111,7 +111,7 @@ def draft(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpResponse:
         messages.error(request, str(error))
         return redirect("network", app, env)
     kept.environment = environment
-    if "cancel" in request.POST:
+    if "cancel" in request.POST and kept.link is None:
         actions.drop_draft(draft=kept, by=request.user)
         messages.info(request, _("Cancelled; nothing was added."))
         return redirect("network", app, env)

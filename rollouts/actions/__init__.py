@@ -98,9 +98,10 @@ __all__ = [
 
 
 def tidy() -> None:
-    """Removes expired drafts, the keys of requests that nobody answered, and ciphertexts that no row knows: an upload
-    that never became a version is gone."""
+    """Ends expired drafts and links, and removes the keys of requests that nobody answered and ciphertexts that no row
+    knows: what never became a version is gone."""
     certificates.tidy_drafts()
+    certificates.tidy_links()
     certificates.tidy_requests()
     Handout.objects.filter(expires_at__lt=timezone.now() - timedelta(days=1)).delete()
     safe.sweep(older_than=timedelta(hours=1))

@@ -49,7 +49,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_package_of_the_project_is_in_the_image_and_nothing_else(image: Path) -> None:
     project = tomllib.loads((shape.PROJECT / "pyproject.toml").read_text())
     packages = set(project["tool"]["importlinter"]["root_packages"])
-    beside = {"manage.py", "gunicorn.conf.py", "static", "templates", "docs"}
+    beside = {"manage.py", "gunicorn.conf.py", "locale", "static", "templates", "docs"}
     assert {path.name for path in image.iterdir()} == packages | beside
     for package in packages:
         ours = {file.relative_to(shape.PROJECT) for file in (shape.PROJECT / package).rglob("*.py")}

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from django.db import connections
 
+from audit.actors import Actor
 from certificates import actions as certificates
 from certificates import pkcs12, targets
 from certificates.identities import Identity
+from certificates.intake import Upload
 from certificates.models import ClientCertificate, Pin, Renewal, Version
 from certificates.renewals import behind
 from environments import actions as environments
@@ -209,3 +211,22 @@ def test_of_applies_at_once_one_is_taken_and_freezes_what_it_showed(
 
 def test_of_stops_at_once_one_is_taken(environment: Environment, owner: Person, running_app):
     assert at_once([lambda: rollouts.stop(environment=environment, by=owner)] * PEOPLE) == ONE
+
+
+def test_of_two_files_sent_to_one_link_one_is_taken(
+    environment: Environment, owner: Person, add_certificate: Callable[..., ClientCertificate]
+):
+    link, _token = certificates.create_link(certificate=add_certificate(), asked_by="Us", about="Bank", by=owner)
+    partner = Actor.partner("203.0.113.9")
+
+    def send(number: int) -> None:
+        file = Upload("bank.pfx", pki.pfx(pki.issue(f"client {number}"), "secret"))
+        try:
+            with certificates.attempt(link=link, by=partner):
+                draft = certificates.keep_from_link(link=link, files=[file], by=partner)
+                certificates.receive(link=link, draft=draft, passwords=["secret"], by=partner)
+        except certificates.Closed:
+            raise Refused("closed") from None
+
+    assert at_once([lambda n=n: send(n) for n in range(2)]) == {"done": 1, "refused": 1}
+    assert certificates.arrived().count() == 1
