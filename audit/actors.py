@@ -31,7 +31,7 @@ class Actor:
     @classmethod
     def partner(cls, address: str) -> Actor:
         """Somebody who has an upload link, or tries to have one."""
-        return cls("partner", "Partner, by upload link", address[:40], address)
+        return cls("partner", "Partner (upload link)", address[:40], address)
 
 
 PORTAL = Actor("portal", "Countersign")

@@ -31,7 +31,7 @@ WORDS = {
     "link.expired": lambda d: _("Upload link expired unused"),
     "link.limited": lambda d: _("Upload link closed after %(tries)s attempts"),
     "link.mailed": lambda d: _("Upload link mailed to %(to)s"),
-    "link.used": lambda d: _("The partner sent %(file)s"),
+    "link.used": lambda d: _("Sent %(file)s"),
     "link.withdrawn": lambda d: _("Upload link withdrawn"),
     "certificate.version-chosen": lambda d: _("Version %(version)s chosen for the next apply"),
     "certificate.renamed": lambda d: _("Renamed from “%(before)s” to “%(after)s”"),

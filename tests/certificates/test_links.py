@@ -99,7 +99,7 @@ def test_a_partner_sends_it_once_and_an_operator_confirms_it(client, signed_in, 
     assert ours("link.", "draft.") == ["link.created", "link.used"]
     used = Event.objects.get(action="link.used")
     assert (used.actor_kind, used.actor, json.loads(used.body)["address"]) == (
-        "partner", "Partner, by upload link", "127.0.0.1",
+        "partner", "Partner (upload link)", "127.0.0.1",
     )  # fmt: skip
 
 
@@ -174,6 +174,16 @@ def test_after_a_wrong_password_the_file_is_kept_and_the_link_still_works(ask, m
     kept = Draft.objects.get()
     assert "bank.pfx" in text_of(wrong)
     assert send(partner, path, None, given={"draft": kept.pk}).status_code == 200
+
+
+def test_a_file_that_is_kept_no_longer_is_asked_for_again(ask, make_file):
+    partner, path = Client(), ask()
+    send(partner, path, make_file(), "not this")
+    Draft.objects.update(expires_at=timezone.now())
+
+    for draft in (Draft.objects.get().pk, "00000000-0000-0000-0000-000000000000"):
+        answer = send(partner, path, None, given={"draft": draft})
+        assert "not kept any longer" in error_beside(answer, "file")
 
 
 @pytest.mark.parametrize(
