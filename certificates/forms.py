@@ -526,7 +526,7 @@ class AskForm(forms.Form):
 class DiscardForm(forms.Form):
     reason = AsTyped(
         label=_("Why"),
-        required=False,  # the action says so
+        error_messages={"required": _("Say why; it stands in the audit log.")},
         widget=forms.Textarea(attrs={"rows": 2}),
         help_text=_("Stands in the audit log; the partner does not see it."),
     )

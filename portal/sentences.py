@@ -86,7 +86,7 @@ ACTIONS: dict[str, tuple[Words, Words]] = {
     "link.expired": (_("Upload link expired"), _("closed an upload link for {subject} that nobody used in time")),
     "link.limited": (_("Upload link closed"), _("tried the upload link for {subject} too often; it is closed")),
     "link.mailed": (_("Upload link mailed"), _("mailed an upload link for {subject} to {to}")),
-    "link.refused": (_("Upload link refused"), _("tried an upload link that is not open")),
+    "link.refused": (_("Upload link refused"), _("tried an upload link for {subject} that is not open")),
     "link.used": (_("Partner sent a file"), _("sent {file} for {subject}")),
     "link.withdrawn": (_("Upload link withdrawn"), _("withdrew an upload link for {subject}")),
     "member.added": (_("Member added"), _("gave {person} the role {role}")),
@@ -140,6 +140,7 @@ VARIANTS: dict[str, tuple[Callable[[Mapping[str, Any]], Any], dict[Any, Words]]]
         lambda d: d.get("installation_owner"),
         {True: _("added {subject} as an installation owner")},
     ),
+    "link.refused": (lambda d: "link" in d, {False: _("tried an upload link that does not exist")}),
     "pin.added": (lambda d: d.get("certificate"), {None: _("pinned {target} to never send a certificate")}),
     "pin.changed": (
         lambda d: d.get("certificate"),

@@ -124,8 +124,10 @@ def open_link(*, token: str, by: Any) -> UploadLink:
     known = UploadLink.objects.select_related("certificate__environment__application")
     link = known.filter(mark=mark).first() if mark else None
     if link is None or not open_links().filter(pk=link.pk).exists():
-        about = UploadLink(pk="", about="") if link is None else link.certificate
-        trail.refused("link.refused", by=by, subject=about, end=link.ended_as if link else "")
+        if link is None:
+            trail.refused("link.refused", by=by, subject=UploadLink(pk="", about=""))
+        else:
+            trail.refused("link.refused", by=by, subject=link.certificate, link=str(link.pk), end=link.ended_as)
         raise Closed
     return link
 

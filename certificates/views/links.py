@@ -31,12 +31,8 @@ def certificate_ask(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpR
     before = UploadLink.objects.filter(
         certificate__environment__application=certificate.environment.application
     ).first()
-    form = AskForm(
-        certificate,
-        posted(request),
-        asked_by=before.asked_by if before else "",
-        may_mail=settings.MAILS and bool(settings.ADDRESS),
-    )
+    may_mail = settings.MAILS and bool(settings.ADDRESS)
+    form = AskForm(certificate, posted(request), asked_by=before.asked_by if before else "", may_mail=may_mail)
     if form.is_bound and form.is_valid():
         try:
             return _link_once(request, certificate, form)
@@ -49,6 +45,7 @@ def certificate_ask(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpR
         environment=certificate.environment,
         certificate=certificate,
         form=form,
+        wants_address=may_mail and not certificate.contact_mail,
     )
 
 
