@@ -360,7 +360,7 @@ def test_links_that_expire_are_closed_by_the_clock(ask, make_file):
     assert not UploadLink.objects.exists()
 
 
-def test_of_two_readings_at_once_one_is_taken(ask, make_file, monkeypatch):
+def test_of_two_readings_at_once_one_is_taken(ask, make_file, monkeypatch, owner):
     path, file = ask(), make_file()
     link = UploadLink.objects.get()
     real = one_shot.read
@@ -371,11 +371,16 @@ def test_of_two_readings_at_once_one_is_taken(ask, make_file, monkeypatch):
         return real(question)
 
     monkeypatch.setattr(one_shot, "read", meanwhile)
+    # Whoever was quicker has not come to this yet.
+    monkeypatch.setattr(links, "_forget_unread", lambda _link: None)
     assert send(Client(), path, file).status_code == 404
 
     link.refresh_from_db()
     assert link.ended_as == "used"
     assert [draft.version().common_name for draft in links.arrived()] == ["the other"]
+    left = Draft.objects.get(facts={})
+    with pytest.raises(Refused, match="choose the file again"):
+        actions.open_draft(draft_id=left.pk, environment=left.environment, session_key="", by=owner)
 
 
 # --- What partners learn, and what is kept of them --------------------------------------------------------------------
