@@ -53,13 +53,11 @@ SENTENCES: Final[dict[str, Any]] = {
         "No certificate in this file belongs to its private key. Export the certificate together with its own key."
     ),
     "several_keys": _("This file holds several private keys. Export only the certificate that is asked for."),
-    "unreadable_certificate": _(
-        "A certificate in this file does not follow the X.509 standard. Have it issued again."
-    ),
+    "unreadable_certificate": _("A certificate in this file does not follow the X.509 standard. Have it issued again."),
     "too_slow": _("Reading this file took too long. Export it again with ordinary settings."),
     "busy": _("Other files are being read at this moment. Nothing was lost; try again in a minute."),
     "reader_stopped": _("This file could not be read. Export it again with AES-256 and SHA-256."),
-}  # fmt: skip
+}
 
 
 def sentence(error: Exception) -> Any:

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from audit.actors import Actor
 from certificates import actions
+from certificates.actions.sealing import VaultUnusable
 from certificates.diagnosis import Refusal
 from certificates.languages import LANGUAGES, language_of
 from certificates.models import Draft, UploadLink
@@ -68,8 +69,8 @@ def _again(
     request: HttpRequest, token: str, language: str, link: UploadLink, draft: Draft | None, error: Refusal | Refused
 ) -> HttpResponse:
     """The file is kept where another password, or another minute, can open it; else it has to be another file."""
-    beside_password = error.field == "password" or getattr(error, "code", "") == "busy"
-    kept = draft if beside_password else None
+    waits = isinstance(error, VaultUnusable) or getattr(error, "code", "") == "busy"
+    kept = draft if waits or error.field == "password" else None
     if draft is not None and kept is None:
         actions.drop_draft(draft=draft, by=None)
     two = "entry_password" in request.POST or getattr(error, "code", "") == "entry_password_differs"

@@ -29,6 +29,8 @@ from environments.refusals import Refused
 from portal import logs
 from tests import pki
 from tests.certificates.conftest import error_beside, stored, text_of, upload
+from vault import safe
+from vault.errors import VaultError
 from vault.models import SealedObject
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -174,6 +176,22 @@ def test_after_a_wrong_password_the_file_is_kept_and_the_link_still_works(ask, m
     kept = Draft.objects.get()
     assert "bank.pfx" in text_of(wrong)
     assert send(partner, path, None, given={"draft": kept.pk}).status_code == 200
+
+
+def test_a_vault_that_cannot_be_opened_costs_the_partner_nothing_and_is_not_told_of(ask, make_file, monkeypatch):
+    partner, path = Client(), ask()
+
+    def closed(*_args: Any, **_kwargs: Any) -> bytes:
+        raise VaultError("The key file /srv/vault-key.json is gone.")
+
+    monkeypatch.setattr(safe, "open_sealed", closed)
+    answer = send(partner, path, make_file())
+    monkeypatch.undo()
+
+    assert "Nothing was lost; try again later." in error_beside(answer, "password")
+    assert "vault" not in text_of(answer)
+    assert UploadLink.objects.get().tries == 0
+    assert send(partner, path, None, given={"draft": Draft.objects.get().pk}).status_code == 200
 
 
 def test_a_file_that_is_kept_no_longer_is_asked_for_again(ask, make_file):
