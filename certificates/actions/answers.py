@@ -9,6 +9,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
@@ -29,10 +30,16 @@ def wanted_by(draft: Draft) -> tuple[str, ...]:
     joined with nothing."""
     if not draft.tracked or draft.batch is not None:
         return ()
-    listed = waiting(draft.environment)
+    listed = _waiting_for(draft)
     if draft.request_id:
         listed = listed.filter(pk=draft.request_id)
     return tuple(listed.values_list("spki_sha256", flat=True))
+
+
+def _waiting_for(draft: Draft) -> QuerySet[CertificateRequest]:
+    """What a partner sends by a link answers requests for that certificate alone, and they learn of no other."""
+    listed = waiting(draft.environment)
+    return listed.filter(certificate=draft.certificate) if draft.link_id else listed
 
 
 def match(draft: Draft, facts: Mapping[str, Any], by: Any) -> dict[str, Any]:
@@ -41,7 +48,7 @@ def match(draft: Draft, facts: Mapping[str, Any], by: Any) -> dict[str, Any]:
     if not draft.tracked or draft.batch is not None:
         return {}
     key = facts["spki_sha256"]
-    found = waiting(draft.environment).filter(spki_sha256=key).select_related("certificate").first() if key else None
+    found = _waiting_for(draft).filter(spki_sha256=key).select_related("certificate").first() if key else None
     if draft.request_id and (found is None or found.pk != draft.request_id):
         raise Refused(_of_another_key(draft, key, by), field="file")
     if found is None:

@@ -26,7 +26,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
 from audit import trail
-from certificates.actions import drafts, sealing, slots
+from certificates.actions import answers, drafts, sealing, slots
 from certificates.diagnosis import Refusal
 from certificates.intake import Upload
 from certificates.models import ARRIVED, ClientCertificate, Draft, UploadLink
@@ -177,7 +177,8 @@ def keep_from_link(*, link: UploadLink, files: Sequence[Upload], by: Any) -> Dra
     except Refusal as refusal:
         drafts.record_refusal(refusal, draft, by)
         raise
-    draft.tracked = False  # a partner who sends no key has forgotten it
+    # A partner who sends no key has forgotten it, unless it was made here and waits.
+    draft.tracked = bool(answers.wanted_by(draft))
     drafts.save_draft(draft, files)
     return draft
 
@@ -201,7 +202,12 @@ def receive(*, link: UploadLink, draft: Draft, passwords: Sequence[str], by: Any
     other one was quicker. The passwords are kept nowhere.
     """
     here = Environment.objects.filter(pk=link.environment.pk)
+    wanted = answers.wanted_by(draft)
     identities, choices = drafts.identities_in(draft, passwords, within=here, by=by)
+    if draft.tracked and any(facts["spki_sha256"] not in wanted for facts in choices):
+        refusal = Refusal("no_private_key", certificates=len(choices))
+        drafts.record_refusal(refusal, draft, by)
+        raise refusal
 
     def use_up() -> None:
         if not _end(open_links().filter(pk=link.pk), "used"):

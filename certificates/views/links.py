@@ -107,7 +107,10 @@ def draft_discard(request: HttpRequest, app: str, env: str, pk: UUID) -> HttpRes
         except Refused as error:
             refused(form, error)
         else:
-            messages.success(request, _("Discarded. Its key is destroyed; ask the partner anew if you still need one."))
+            words = _("Discarded. Its key is destroyed; ask the partner anew if you still need one.")
+            if draft.request_id:
+                words = _("Discarded. The key that was made here waits on for its certificate.")
+            messages.success(request, words)
             return redirect(draft.certificate)
     context = {"environment": environment, "certificate": draft.certificate, "draft": draft, "form": form}
     return page(request, "discard", status=422 if form.is_bound else 200, **context)

@@ -29,6 +29,7 @@ from environments.refusals import Refused
 from portal import logs
 from tests import pki
 from tests.certificates.conftest import error_beside, stored, text_of, upload
+from tests.certificates.test_requests import issue, pem
 from vault import safe
 from vault.errors import VaultError
 from vault.models import SealedObject
@@ -241,6 +242,30 @@ def test_the_certificate_that_is_in_use_is_not_the_next_one(ask, make_file, envi
 
     assert "has been sent before" in error_beside(answer, "file")
     assert not Draft.objects.exists()
+
+
+def test_a_certificate_alone_is_taken_where_its_key_waits_and_nothing_is_told_of_other_requests(
+    ask, owner, signed_in, at, environment, certificate
+):
+    asked = {"environment": environment, "subject": "CN=bank", "names": "", "key": "ec-p256", "by": owner}
+    another = actions.request_certificate(**asked, name="Secret project")
+    partner, path = Client(), ask()
+    before = send(partner, path, pem(issue(another)))
+    request = actions.request_certificate(**asked, certificate=certificate)
+    for answer in (
+        before,
+        send(partner, path, pem(issue(another))),
+        send(partner, path, pki.issue("x").certificate_pem),
+    ):
+        assert "This file holds no private key." in error_beside(answer, "file")
+        assert "Secret project" not in text_of(answer)
+
+    assert "Thank you, it has arrived" in text_of(send(partner, path, pem(issue(request))))
+    preview = at("draft", Draft.objects.get().pk)
+    assert "old beside new" in text_of(signed_in.get(preview))
+    assert "Version 2 is kept ready." in text_of(signed_in.post(preview, {"use": "ready"}, follow=True))
+    request.refresh_from_db()
+    assert (request.ending, request.version.number, request.version.is_tracked_only) == ("answered", 2, False)
 
 
 def test_the_key_may_have_a_password_of_its_own(ask, monkeypatch, make_file):
