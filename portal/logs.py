@@ -54,8 +54,8 @@ REQUEST_ID, USER = "countersign.request_id", "countersign.user"
 _NOTHING: Mapping[str, str] = {}
 _about: ContextVar[Mapping[str, str]] = ContextVar("about", default=_NOTHING)
 _WELL_FORMED = re.compile(r"[A-Za-z0-9_-]{8,64}")
-# What follows these in an address is a secret: whoever has it may send a certificate, or fetch an export.
-_SECRET = re.compile(r"(/(?:partner|hooks/exports)/)[^/\s]+", re.IGNORECASE)
+# These parts of an address are secrets: whoever has one may send a certificate, fetch an export or read a calendar.
+_SECRET = re.compile(r"(/(?:partner|hooks/exports)/)[^/\s]+|(/calendars/)[^/\s]+(?=\.ics)", re.IGNORECASE)
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -187,7 +187,7 @@ def _printable(text: str) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    return _SECRET.sub(r"\1…", text)
+    return _SECRET.sub(r"\1\2…", text)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -97,6 +97,13 @@ def test_what_a_line_is_about_is_forgotten_afterwards() -> None:
     assert {"user", "request_id", "path"}.isdisjoint(as_json("x"))
 
 
+@pytest.mark.parametrize("address", ["/partner/{}/", "/partner/{}/de/", "/hooks/exports/{}/", "/calendars/{}.ics"])
+def test_an_address_that_is_itself_a_secret_is_not_told(address: str) -> None:
+    for line in (as_line("GET %s", address.format(SECRET)), str(as_json("GET %s", address.format(SECRET)))):
+        assert SECRET not in line
+        assert address.format("…") in line
+
+
 def test_extras_of_others_are_left_out() -> None:
     """Celery puts the arguments of a failed task there."""
     assert SECRET not in json.dumps(as_json("failed", data={"args": SECRET}))
