@@ -8,6 +8,7 @@ away made-up addresses before any link is looked for.
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import smtplib
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ from environments.models import Environment
 from environments.names import checked_name
 from environments.refusals import Refused
 
+log = logging.getLogger(__name__)
 LIVES = timedelta(days=7)
 # How often files or passwords may be sent to one link.
 TRIES = 20
@@ -80,10 +82,10 @@ def mail_link(*, link: UploadLink, address: str, language: str, by: Any) -> None
     try:
         EmailMessage(subject, body, to=[to]).send()
     except (OSError, smtplib.SMTPException) as error:
-        raise Refused(
-            _("The mail could not be handed over (%(why)s); give the link to the partner in another way.")
-            % {"why": type(error).__name__}
-        ) from None
+        log.warning("an upload link could not be mailed", exc_info=True)
+        if isinstance(error, smtplib.SMTPException):
+            raise Refused(_("The mail server did not take the mail; give the partner the link yourself.")) from None
+        raise Refused(_("The mail server cannot be reached; give the partner the link yourself.")) from None
     with transaction.atomic():
         _record("link.mailed", link, by, to=to)
 
