@@ -86,6 +86,17 @@ def vault_key() -> None:
         local.generate(path)
 
 
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """Before the database is made: nobody here asks for Django's own permissions and content types, and writing them
+    anew after each test that empties the database would be most of what such a test costs."""
+    from django.contrib.contenttypes.management import create_contenttypes
+    from django.db.models.signals import post_migrate
+
+    post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
+    post_migrate.disconnect(create_contenttypes)
+
+
 @pytest.fixture
 def owner(db: None) -> Person:
     """An installation owner who has a password of their own."""
