@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -298,8 +299,12 @@ def test_the_same_key_uploaded_again_is_warned_about(bank: ClientCertificate, ow
     said(bank, owner)
     version = certificates.unsaved_version(SAME_KEY.identity)
     assert [warning["code"] for warning in certificates.warnings_of(version)] == ["compromised"]
-    with pytest.raises(Refused, match="Read the warnings"):
-        certificates.check_warnings(version, confirmed=False)
+    client, file = signed_in(owner), SimpleUploadedFile("again.pfx", pki.pfx(SAME_KEY, "secret"))
+    preview = client.post(bank.environment.url("certificate-new"), {"file": file, "password": "secret"}, follow=True)
+    assert "Its private key is compromised: others may have it." in text_of(preview)
+    refused = client.post(preview.redirect_chain[-1][0], {"name": "Again"})
+    assert refused.status_code == 422
+    assert "Read the warnings and tick the box" in text_of(refused)
     assert certificates.warnings_of(certificates.unsaved_version(NEW.identity)) == []
 
 

@@ -49,7 +49,7 @@ def add(environment: Environment, owner: Person) -> Callable[..., ClientCertific
         made = certificates.add(environment=where, name=name, identity=issued.identity, by=owner)
         for text in targets:
             target = certificates.read_target(environment=where, text=text)
-            certificates.pin(environment=where, target=target, certificate=made, by=owner)
+            certificates.pin(environment=where, target=target, certificate=made, confirmed=True, by=owner)
         return made
 
     return add
