@@ -24,6 +24,12 @@ class Notices:
     following: Threshold | None
     crossed: list[Crossing]
     snooze: Snooze | None
+    ends: datetime | None
+
+    @property
+    def left(self) -> str:
+        """“7 days”: how long before the end the next notice comes."""
+        return letters.span(self.ends - self.following.moment) if self.ends and self.following else ""
 
 
 @register.simple_tag
@@ -39,13 +45,14 @@ def notices_of(certificate: ClientCertificate) -> Notices:
         following(version.not_before, version.not_after, plan, now) if version else None,
         list(crossed.order_by("-moment")[:6]),
         certificate.snoozes.filter(ended_at=None, until__gt=now).first(),
+        version.not_after if version else None,
     )
 
 
 WORDS = {
     "first": lambda: _("First notice"),
     "second": lambda: _("Second notice"),
-    "week": lambda: _("It ends within days"),
+    "week": lambda: _("It ends within a week"),
     "day": lambda: _("It ends within a day"),
     "ended": lambda: _("It has ended"),
 }
