@@ -197,5 +197,5 @@ def test_the_people_page_asks_as_much_of_the_database_for_many_as_for_one(
     for number in range(12):
         Person.objects.create_user(f"person-{number}")
     client = signed_in(owner)
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(5):
         client.get("/people/")

@@ -22,7 +22,8 @@ from certificates.content import Content
 from certificates.identities import Identity
 from certificates.importing import Listed, Plan, Wish
 from certificates.intake import Upload
-from certificates.models import ClientCertificate, Comparison, Draft, Incident, Pin, Serial, Version
+from certificates.models import ClientCertificate, Comparison, Draft, Incident, Pin, Serial, UploadLink, Version
+from certificates.renewals import behind
 from environments import actions as environments
 from environments.models import Environment, Person
 from rollouts import actions, comparisons
@@ -115,6 +116,18 @@ class World:
     def open_incident(self) -> Incident:
         return actions.open_incident(certificate=self.bank, version=self.bank.in_use, reason="r", by=self.by)
 
+    def link(self) -> UploadLink:
+        return certificates.create_link(certificate=self.bank, asked_by="Us", about="Bank", by=self.by)[0]
+
+    def received(self) -> Draft:
+        link, files = self.link(), [Upload("sent.pfx", self.file("Sent"))]
+        draft = certificates.keep_from_link(link=link, files=files, by=self.by)
+        return certificates.receive(link=link, draft=draft, passwords=["secret"], by=self.by)
+
+    def scheduled(self) -> Rollout:
+        begins = timezone.now() + timedelta(hours=1)
+        return actions.apply(environment=self.environment, shown=self.digest, reason="r", due_at=begins, by=self.by)
+
     def handed_over(self) -> Rollout:
         """As one that waits for an upload by hand."""
         rollout = Rollout.objects.filter(environment=self.environment).latest("created_at")
@@ -172,6 +185,26 @@ def roll_back(w: World) -> None:
     w.run(actions.roll_back(environment=w.environment, revision=first, reason="r", by=w.by))
 
 
+def replace_elsewhere(w: World) -> None:
+    both = w.identity("Twin")
+    here, there = (
+        certificates.add(environment=w.environment, name=name, identity=both, by=w.by) for name in ("Here", "There")
+    )
+    certificates.renew(certificate=here, identity=w.identity("Twin"), in_use=True, by=w.by)
+    new, elsewhere = behind(w.by, here, list(here.versions.all()))
+    assert new is not None
+    assert [place.certificate for place in elsewhere.places] == [there]
+    certificates.replace_elsewhere(
+        version=new, places=dict.fromkeys(elsewhere.places, True), confirmed=True, by=w.by
+    )  # fmt: skip
+
+
+def begin_early(w: World) -> None:
+    rollout = w.scheduled()
+    actions.begin_early(rollout=rollout, by=w.by)
+    w.run(rollout)
+
+
 DONE: dict[str, Callable[[World], Any]] = {
     "rollouts.test_connection": lambda w: actions.test_connection(pin=w.pinned, by=w.by),
     "certificates.add": lambda w: w.add("Another"),
@@ -183,6 +216,18 @@ DONE: dict[str, Callable[[World], Any]] = {
         certificate=w.tax, by=w.by,
     ),
     "certificates.choose_in_draft": lambda w: w.choose(),
+    "certificates.create_link": lambda w: w.link(),
+    "certificates.discard": lambda w: certificates.discard(draft=w.received(), reason="r", by=w.by),
+    "certificates.receive": lambda w: w.received(),
+    "certificates.replace_elsewhere": replace_elsewhere,
+    "certificates.request_certificate": lambda w: certificates.request_certificate(
+        environment=w.environment, name="Asked", subject="CN=asked", names="", key="ec-p256", by=w.by
+    ),
+    "certificates.turn_draft": lambda w: certificates.turn_draft(draft=w.read(w.bank), certificate=w.tax, by=w.by),
+    "rollouts.begin_early": begin_early,
+    "rollouts.change_time": lambda w: actions.change_time(
+        rollout=w.scheduled(), due_at=timezone.now() + timedelta(hours=2), by=w.by
+    ),
     "certificates.describe": lambda w: certificates.describe(certificate=w.bank, contact="A", how_to_renew="", by=w.by),
     "certificates.disable": lambda w: certificates.disable(certificate=w.bank, by=w.by),
     "certificates.drop_draft": lambda w: certificates.drop_draft(draft=w.kept(), by=w.by),
