@@ -56,10 +56,10 @@ class Team(http.server.BaseHTTPRequestHandler):
     answers = 200
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if Team.answers == 200:
-            Team.received.append(f"{body['title']}\n{body['message']}")
-        self.send_response(Team.answers)
+        body, answers = json.loads(self.rfile.read(int(self.headers["Content-Length"]))), Team.answers
+        if answers == 200:
+            Team.received.append(f"{body['title']}\n{body['message'].strip()}")
+        self.send_response(answers)
         self.end_headers()
 
     def log_message(self, *_arguments: Any) -> None:
@@ -287,7 +287,7 @@ class Year:
         by_mail = {f"<{pk}@example.com>" for pk in mails.values_list("pk", flat=True)}
         notices = Message.objects.filter(channel__kind="service", state="sent", kind="notice")
         by_service = collections.Counter(Team.received)
-        said = collections.Counter(f"{title}\n{text}" for title, text in notices.values_list("title", "text"))
+        said = collections.Counter(f"{title}\n{text.strip()}" for title, text in notices.values_list("title", "text"))
         thresholds = collections.Counter(name for _subject, name in expected)
         return {
             "looks": len(self.looks),
@@ -304,7 +304,7 @@ class Year:
             "mails lost": sorted(by_mail - set(arrived))[:5],
             "mails unknown": sorted(set(arrived) - by_mail)[:5],
             "services": sum(by_service.values()),
-            "services wrong": len((by_service - said) + (said - by_service)),
+            "services wrong": sorted(((by_service - said) + (said - by_service)).elements())[:5],
             "digests": Message.objects.filter(kind="digest").count(),
             "tried again": Message.objects.filter(tries__gt=1).count(),
         }

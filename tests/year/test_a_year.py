@@ -30,7 +30,7 @@ def year(folder: Path, hours: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "hours",
-    [pytest.param(24, id="one look a day"), pytest.param(6, id="four looks a day", marks=pytest.mark.soak)],
+    [pytest.param(48, id="a look every other day"), pytest.param(6, id="four looks a day", marks=pytest.mark.soak)],
 )
 def test_every_threshold_is_told_once_to_each_channel(tmp_path: Path, hours: int) -> None:
     report = year(tmp_path, hours)
@@ -40,5 +40,5 @@ def test_every_threshold_is_told_once_to_each_channel(tmp_path: Path, hours: int
     assert report["unsent"] == 0
     assert (report["mails twice"], report["mails lost"], report["mails unknown"]) == ([], [], [])
     assert report["services"] > 20
-    assert report["services wrong"] == 0
+    assert report["services wrong"] == []
     assert report["tried again"] > 0, "the outages were felt"
