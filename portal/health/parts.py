@@ -18,6 +18,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from certificates.models import Draft
+from notices import watching
+from notices.models import Message
 from portal.health import probes
 from portal.health.probes import Outcome
 from portal.health.readiness import NEEDED, SILENT, last, nothing_is_there
@@ -90,6 +92,8 @@ def parts(*, started: datetime | None) -> list[Part]:
         _apps(),
         _disk(found["disk"]),
         _drafts(),
+        _watch(),
+        _notices(),
         _web(),
     ]
     return sorted(told, key=lambda part: part.rank)
@@ -436,6 +440,39 @@ def _drafts() -> Part:
             _("They are sealed, and cannot be used any more; the worker's log says why they stay."),
         )
     return Part("drafts", name, GOOD, said)
+
+
+def _watch() -> Part:
+    name, now, last = _("Watch"), timezone.now(), watching.last()
+    if last is None or last.ended_at is None:
+        return Part("watch", name, GOOD, _("Nobody has looked at what expires yet; the next look is due."))
+    values = {"when": ago(last.ended_at), "n": last.checked, "next": moment(watching.next_due_at(now))}
+    said = _("What expires was looked at %(when)s, %(n)d in all; the next look is due %(next)s.") % values
+    if watching.overdue_since(now):
+        to_do = _("Nobody is told of what expires; worker and clock make the look, and the worker's log says why not.")
+        return Part("watch", name, WRONG, said, last.ended_at, to_do)
+    if last.unreadable:
+        unread = ngettext("%(n)d could not be read.", "%(n)d could not be read.", last.unreadable) % {
+            "n": last.unreadable
+        }
+        return Part("watch", name, WRONG, f"{said} {unread}", None, _("The worker's log names them."))
+    return Part("watch", name, GOOD, said)
+
+
+def _notices() -> Part:
+    name, now = _("Notices"), timezone.now()
+    waiting = Q(state__in=("waiting", "sending"))
+    lost = Q(state="given-up", created_at__gt=now - timedelta(days=30)) & ~Q(kind="test")
+    counted = Message.objects.filter(channel__removed_at=None).aggregate(
+        late=Count("pk", filter=waiting & Q(created_at__lt=now - timedelta(hours=1))),
+        lost=Count("pk", filter=lost),
+        since=Min("created_at", filter=waiting | lost),
+    )
+    if not counted["late"] and not counted["lost"]:
+        return Part("notices", name, GOOD, _("No message waits for longer than an hour."))
+    said = _("Messages that wait for longer than an hour: %(late)d; given up in the last 30 days: %(lost)d.") % counted
+    to_do = _("Each application's page Notices has them, with what the mail server or the service said.")
+    return Part("notices", name, WRONG, said, counted["since"], to_do)
 
 
 def _web() -> Part:

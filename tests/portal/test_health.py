@@ -31,6 +31,7 @@ from django.utils import timezone
 from certificates.models import Draft
 from environments import actions
 from environments.models import Application, Environment, Person
+from notices.models import Channel, Message, Watch
 from portal.health import parts, probes, readiness
 from portal.health.page import TIMES
 from rollouts import pulses
@@ -372,7 +373,7 @@ def test_only_installation_owners_know_that_there_is_such_a_page(application: Ap
 def test_all_is_well_in_words(owner: Person, add_certificate: Any) -> None:
     add_certificate()
     said = parts_of(owner)
-    assert set(said) == PARTS | {"sweep", "rollouts", "apps", "disk", "drafts", "web"}
+    assert set(said) == PARTS | {"sweep", "rollouts", "apps", "disk", "drafts", "watch", "notices", "web"}
     assert all(" OK " in words for key, words in said.items() if key != "disk"), said
     assert "all migrations are applied" in said["database"]
     assert "1 sealed object is known" in said["storage"]
@@ -460,6 +461,23 @@ def test_drafts_that_nobody_removed_are_told(owner: Person, environment: Environ
         )  # fmt: skip
     said = parts_of(owner)["drafts"]
     assert "2 uploads wait to be confirmed. 1 should be gone by now." in said
+
+
+def test_a_look_that_was_left_out_and_messages_that_nobody_takes_are_told(
+    owner: Person, application: Application
+) -> None:
+    assert "OK" in parts_of(owner)["watch"]
+    assert "OK" in parts_of(owner)["notices"]
+    now = timezone.now()
+    Watch.objects.create(due_at=now - timedelta(hours=13), began_at=now, ended_at=now - timedelta(hours=13), checked=7)
+    channel = Channel.objects.create(application=application, kind="mail", title="Mail", created_by="x")
+    Message.objects.create(
+        channel=channel, kind="notice", title="t", text="t", created_at=now - timedelta(hours=2), next_try_at=now
+    )
+    said = parts_of(owner)
+    assert "Look at it" in said["watch"]
+    assert "7 in all" in said["watch"]
+    assert "Look at it Messages that wait for longer than an hour: 1;" in said["notices"]
 
 
 def test_the_page_asks_as_often_of_the_database_however_much_there_is(owner: Person, environment: Environment) -> None:
