@@ -265,6 +265,18 @@ def create_person(
 
 
 @transaction.atomic
+def describe_person(*, person: Person, first_name: str, email: str, shown: str = "", by: Any) -> None:
+    """Full name and address, by themselves or by an installation owner."""
+    insist_on(person, ("first_name", "email"), shown)
+    first_name, email = " ".join(first_name.split())[:150], email.strip()
+    if (person.first_name, person.email) == (first_name, email):
+        return
+    person.first_name, person.email = first_name, email
+    person.save(update_fields=["first_name", "email"])
+    trail.record("person.described", by=by, subject=person)
+
+
+@transaction.atomic
 def reset_password(*, person: Person, by: Any) -> str:
     """A new one-time password; every session of this person ends, because sessions are bound to the password."""
     password = one_time_password()

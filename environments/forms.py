@@ -145,3 +145,19 @@ class PersonForm(forms.Form):
         required=False,
         help_text=_("May do everything in every application, and adds people."),
     )
+
+
+class AboutForm(SharedForm):
+    """Name and address of somebody who is here already."""
+
+    row_fields = ("first_name", "email")
+
+    first_name = forms.CharField(
+        label=_("Full name"), max_length=150, required=False, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+    email = forms.EmailField(
+        label=_("E-mail"),
+        required=False,
+        widget=forms.EmailInput(attrs={"autocomplete": "off"}),
+        help_text=_("Where notices go: of certificates that expire, and of scheduled applies."),
+    )

@@ -13,6 +13,8 @@ urlpatterns = [
     path("apps/<slug:app>/members/<int:pk>/remove/", views.member_remove, name="member-remove"),
     path("people/", views.people, name="people"),
     path("people/new/", views.person_new, name="person-new"),
+    path("people/<int:pk>/", views.person_edit, name="person-edit"),
+    path("account/", views.account, name="account"),
     path("people/<int:pk>/reset/", views.person_reset, name="person-reset"),
     path("people/<int:pk>/active/", views.person_active, name="person-active"),
 ]

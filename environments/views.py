@@ -30,7 +30,7 @@ from environments.access import (
     visible_applications,
     visible_environments,
 )
-from environments.forms import ApplicationForm, MemberForm, PersonForm, RenameForm, refused
+from environments.forms import AboutForm, ApplicationForm, MemberForm, PersonForm, RenameForm, refused
 from environments.models import Application, Environment, Membership, Person
 from environments.refusals import Refused
 
@@ -188,6 +188,32 @@ def person_new(request: HttpRequest) -> HttpResponse:
         else:
             return _password_once(request, person, password)
     return _page(request, "environments/person_new.html", form, section="people")
+
+
+@get_or_post
+@installation_owners
+def person_edit(request: HttpRequest, pk: int) -> HttpResponse:
+    return _about(request, get_object_or_404(Person, pk=pk), back="people")
+
+
+@get_or_post
+def account(request: HttpRequest) -> HttpResponse:
+    """One's own name and address."""
+    return _about(request, get_object_or_404(Person, pk=request.user.pk), back="account")
+
+
+def _about(request: HttpRequest, person: Person, *, back: str) -> HttpResponse:
+    form = AboutForm(person, request.POST if request.method == "POST" else None)
+    if form.is_bound and form.is_valid():
+        try:
+            actions.describe_person(person=person, by=request.user, **form.cleaned_data)
+        except Refused as error:
+            refused(form, error)
+        else:
+            messages.success(request, _("Saved."))
+            return redirect(back)
+    section = "people" if back == "people" else ""
+    return _page(request, "environments/person_edit.html", form, person=person, section=section, back=back)
 
 
 @get_or_post

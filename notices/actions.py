@@ -141,7 +141,7 @@ def test_channel(*, channel: Channel, by: Any) -> Message:
     now = timezone.now()
     recipients = telling.whom(channel, channel.application)
     message = Message(
-        channel=channel, kind="test", title=f"{channel.application.name}: a test of “{channel.title}”"[:250],
+        channel=channel, kind="test", title=f"{channel.application.name}: a test of {channel.title}"[:250],
         text=letters.test_text(channel.title, Actor.of(by).name), recipients=recipients, created_at=now,
         next_try_at=now, tries=1, state="given-up",
     )  # fmt: skip

@@ -77,6 +77,12 @@ def begin(now: datetime) -> Watch | None:
     return last if taken else None
 
 
+def begin_anew(now: datetime) -> Watch:
+    """The look that is due, whether it was made already or not; for whoever asks for it by name."""
+    made, _new = Watch.objects.update_or_create(due_at=due_at(now), defaults={"began_at": now, "ended_at": None})
+    return made
+
+
 def look(watch: Watch, now: datetime) -> None:
     """Makes a look that was begun. What it finds is kept part by part, so that one that is cut off was not in vain."""
     plans = {lead.environment_id: lead.plan for lead in Lead.objects.all()}

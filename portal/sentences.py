@@ -94,6 +94,7 @@ ACTIONS: dict[str, tuple[Words, Words]] = {
     "message.retried": (_("Message sent again"), _("had the message “{title}” sent again")),
     "notices.changed": (_("Notices changed"), _("changed when notices of {subject} come")),
     "person.created": (_("Person added"), _("added {subject}")),
+    "person.described": (_("Person described"), _("changed name or e-mail of {subject}")),
     "person.let-in": (_("Person let in"), _("let {subject} in again")),
     "person.locked-out": (_("Person locked out"), _("locked {subject} out")),
     "person.password-changed": (_("Password changed"), _("chose a new password")),

@@ -199,3 +199,18 @@ def test_the_people_page_asks_as_much_of_the_database_for_many_as_for_one(
     client = signed_in(owner)
     with django_assert_max_num_queries(5):
         client.get("/people/")
+
+
+def test_everybody_says_where_their_own_notices_go_and_owners_where_those_of_others(owner: Person) -> None:
+    ada = Person.objects.create_user("ada", password="x")
+    client = signed_in(ada)
+    refused = client.post("/account/", {"first_name": "Ada", "email": "nowhere"})
+    assert refused.status_code == 422
+    assert refused.context["form"]["first_name"].value() == "Ada"
+    assert client.post("/account/", {"first_name": "Ada", "email": "ada@example.com"}).status_code == 302
+    ada.refresh_from_db()
+    assert (str(ada), ada.email) == ("Ada", "ada@example.com")
+    assert client.post(f"/people/{owner.pk}/", {"email": "ada@example.com"}).status_code == 403
+    assert signed_in(owner).post(f"/people/{ada.pk}/", {"first_name": "Ada", "email": ""}).status_code == 302
+    ada.refresh_from_db()
+    assert ada.email == ""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests import ports
 from tests.journeys.product import Product
 
 
@@ -48,6 +53,27 @@ def context(chromium: Browser, product: Product) -> Iterator[BrowserContext]:
 @pytest.fixture(scope="module")
 def page(context: BrowserContext) -> Page:
     return context.new_page()
+
+
+class Inbox(Message):
+    """What a mail server was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mails: list[Any] = []
+
+    def handle_message(self, message: Any) -> None:
+        self.mails.append(message)
+
+
+@pytest.fixture(scope="module")
+def inbox() -> Iterator[Controller]:
+    """A real mail server on this machine."""
+    controller = Controller(Inbox(), hostname="127.0.0.1", port=ports.free_port())
+    controller.start()
+    yield controller
+    with contextlib.suppress(AssertionError, RuntimeError):  # a test has stopped it
+        controller.stop()
 
 
 @pytest.fixture(scope="session")

@@ -6,45 +6,23 @@ With SCREENSHOTS set to a folder, the pages are also kept there as pictures.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
-from aiosmtpd.handlers import Message
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests import ports
 from tests.journeys import people
 from tests.journeys import test_the_whole_flow as flow
 from tests.journeys.product import Product
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(240)]
 NETWORK = "/apps/invoicing/acceptance/network/"
-
-
-class Inbox(Message):
-    def __init__(self) -> None:
-        super().__init__()
-        self.mails: list[Any] = []
-
-    def handle_message(self, message: Any) -> None:
-        self.mails.append(message)
-
-
-@pytest.fixture(scope="module")
-def inbox() -> Iterator[Controller]:
-    controller = Controller(Inbox(), hostname="127.0.0.1", port=ports.free_port())
-    controller.start()
-    yield controller
-    with contextlib.suppress(AssertionError, RuntimeError):  # a test has stopped it
-        controller.stop()
 
 
 @pytest.fixture(scope="module")
