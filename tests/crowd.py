@@ -68,6 +68,7 @@ def _add(environment: Environment, numbers: Iterable[int], word: str, now: datet
             certificate=certificate, sealed=safe, number=1, created_by="Grace", **facts(name, number, environment, now)
         )
         version.sought = sought_in(version)
+        version.chain_ends_at = min(datetime.fromisoformat(link["not_after"]) for link in version.chain)
         certificate.in_use = version
         certificate.follow()
         certificate.in_use = None  # until the version is there

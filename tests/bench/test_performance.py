@@ -14,6 +14,7 @@ import re
 import sqlite3
 import statistics
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from certificates import actions as certificates
 from certificates import current, pkcs12
@@ -37,6 +39,9 @@ from certificates.selection import Selector
 from certificates.targets import interpret
 from environments import actions as environments
 from environments.models import Environment, Person
+from notices import actions as actions_of_notices
+from notices import telling, watching
+from notices.models import Crossing, Message
 from rollouts import actions, exporters, unseal
 from tests import crowd, pki
 from tests.journeys.product import Product
@@ -53,6 +58,7 @@ SECTIONS = (
         "Pages of an environment",
         "Lists and search",
         "Home page and filters",
+        "Looking at what expires",
         "Lookup",
         "Export",
         "Forms of an export",
@@ -330,6 +336,60 @@ def test_the_home_page_and_every_filter_at_100_and_100000(figures, owner, look):
         rows.append((words, str(queries), str(more), ms(few), ms(many), times(many / few)))
     head = ("what", "queries at 100", "queries at 100,000", "time at 100", "time at 100,000", "ratio")
     figures.add("Home page and filters", head, rows)
+
+
+def test_one_look_at_what_expires_at_100_and_100000(figures, owner, settings):
+    """Every tenth environment's people are told; of 61 certificates, one has expired and one ends in 20 days."""
+    settings.MAILS = False
+    made = [environments.create_application(name=f"Application {n}", by=owner) for n in range(10)]
+    places = [environments.create_environment(application=one, name="Production", by=owner) for one in made]
+    for application in made:
+        actions_of_notices.add_mail(
+            application=application, title="Mail", to_people=False, addresses="team@example.com", weekly=False,
+            rollouts=False, by=owner,
+        )  # fmt: skip
+    found = {}
+    for total in (100, 100_000):
+        for place in places:
+            crowd.fill(place, total // len(places) - place.certificates.count())
+            crowd.mix(place)
+        found[total] = _looks()
+    rows = []
+    for words in ("the first look", "telling what it found", "the next look", "what speaks against renewals"):
+        (few, small), (many, large) = found[100][words], found[100_000][words]
+        rows.append((words, ms(few), ms(many), times(many / few), f"{small:.1f} MB", f"{large:.1f} MB"))
+    head = ("what", "at 100", "at 100,000", "ratio", "memory at its most, at 100", "at 100,000")
+    figures.add("Looking at what expires", head, rows)
+
+
+def _looks() -> dict[str, tuple[float, float]]:
+    """Milliseconds, and the megabytes that were held at once, of each part of a look."""
+    now = timezone.now()
+    look = watching.begin_anew(now)
+
+    def forget() -> None:
+        Crossing.objects.all().delete()
+        Message.objects.all().delete()
+
+    def anew() -> None:
+        forget()
+        watching.look(look, now)
+
+    parts: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        "the first look": (lambda: watching.look(look, now), forget),
+        "telling what it found": (lambda: telling.tell(now), anew),
+        "the next look": (lambda: watching.look(look, now), lambda: None),
+        "what speaks against renewals": (lambda: watching.look_ahead(now), lambda: None),
+    }
+    measured = {}
+    for words, (work, before) in parts.items():
+        took = least(work, 3, before)
+        before()
+        tracemalloc.start()
+        work()
+        measured[words] = took, tracemalloc.get_traced_memory()[1] / 1e6
+        tracemalloc.stop()
+    return measured
 
 
 def test_ten_thousand_questions_to_ten_thousand_pins(figures):
