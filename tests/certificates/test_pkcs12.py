@@ -242,7 +242,7 @@ def test_two_readers_do_not_share_the_one_place_of_a_machine_with_two_cores(
     places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
-    monkeypatch.setattr(one_shot, "WALL_SECONDS", 2)
+    monkeypatch.setattr(one_shot, "WALL_SECONDS", 1)
     monkeypatch.setattr(one_shot, "WAIT_SECONDS", 0.1)
     said: list[str] = []
 

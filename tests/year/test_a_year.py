@@ -23,7 +23,9 @@ def year(folder: Path, hours: int) -> dict[str, Any]:
         cwd=PROJECT, env=known, capture_output=True, text=True, timeout=1150,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
-    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    # Others say something there, too: the worker, that it ends.
+    (said,) = (line for line in done.stdout.splitlines() if line.startswith("{"))
+    report: dict[str, Any] = json.loads(said)
     print(json.dumps(report, indent=2))
     return report
 
