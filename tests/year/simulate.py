@@ -201,8 +201,10 @@ class Year:
         }
         now = START
         while now < START + timedelta(days=DAYS):
-            self.set_time(now)
+            # While nothing is under way: a server that breaks off in the middle of a mail leaves open who has it.
+            self.now = now
             self.outages()
+            self.set_time(now)
             watched = "worker" in self.processes and self.in_outage("broker") is False
             if watched:
                 self.until_looked(now)
