@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Count
+from django.db.models import Count, Exists, OuterRef
 
 from certificates.models import ClientCertificate, Pin, TrustedAuthority, Version
 from environments.models import Application, Environment
@@ -38,8 +38,12 @@ def tell(now: datetime) -> int:
     give_everybody_a_channel(now)
     written, seen = 0, ""
     while True:
-        # By application, so that what belongs together is one message.
-        pending = Crossing.objects.filter(done=False, environment__application__slug__gt=seen)
+        # By application, so that what belongs together is one message. Where there is no channel, nobody is told.
+        pending = Crossing.objects.filter(
+            Exists(Channel.objects.filter(application=OuterRef("environment__application"), removed_at=None)),
+            done=False,
+            environment__application__slug__gt=seen,
+        )
         part = list(
             pending.select_related("environment__application").order_by("environment__application__slug", "pk")[:A_PART]
         )
