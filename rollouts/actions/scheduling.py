@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit import trail
+from certificates.compromised import look_up
 from environments import actions as environments
 from environments.access import Right, environments_to
 from environments.refusals import Refused
@@ -24,7 +25,7 @@ from environments.tickets import checked_ticket
 from rollouts import due, exporters, health, unseal, watching
 from rollouts.actions.asking import begin_unbegun, end_unbegun, turn_of
 from rollouts.connectors import ConnectorError, Observation
-from rollouts.models import Destination, Rollout, Step
+from rollouts.models import Destination, Revision, Rollout, Step
 from rollouts.states import ACTIVE
 from vault.envelope import VaultError
 
@@ -115,10 +116,21 @@ def _why_never(rollout: Rollout, destination: Destination | None) -> str:
         return f"Revision {destination.running.number} ran already, which is the same."
     if destination.running is not None and destination.running.number > revision.number:
         return f"Revision {destination.running.number} ran already, which is newer."
+    if brought := _compromised(revision, destination):
+        return f"The private key of {brought} is known as compromised by now; replace it, and apply that."
     frozen = revision.frozen
     if frozen.base_folder != environment.base_folder:
         return "The environment’s base folder was changed meanwhile."
     return next(iter(exporters.obstacles(destination.exporter, frozen)), "")
+
+
+def _compromised(revision: Revision, destination: Destination) -> str:
+    """Names what would bring a key into use that others may have, and that does not run now; "" where nothing would."""
+    runs = set()
+    if destination.running is not None:
+        runs = set(destination.running.entries.values_list("version__spki_sha256", flat=True))
+    held = [entry.version for entry in revision.entries.select_related("version__certificate")]
+    return ", ".join(f"“{version}”" for version in look_up(held) if version.spki_sha256 not in runs)
 
 
 def _failed_since(rollout: Rollout) -> bool:

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from audit.models import Event
 from certificates import actions as certificates
+from certificates.models import ClientCertificate, Incident
 from environments import actions as environments
 from environments.models import Application, Environment, Membership, Person
 from environments.refusals import Refused
@@ -200,6 +201,13 @@ class Trouble:
             finished_at=timezone.now(),
         )  # fmt: skip
         return "This configuration failed and was blocked meanwhile."
+
+    def compromised(self) -> str:
+        second = ClientCertificate.objects.get(name="Second")
+        Incident.objects.create(
+            spki_sha256=second.in_use.spki_sha256, certificate=second, reason="stolen", opened_by="Grace"
+        )  # fmt: skip
+        return "The private key of “Second v1” is known as compromised by now; replace it, and apply that."
 
     def locked_out(self) -> str:
         Person.objects.filter(username="ada").update(is_active=False)
