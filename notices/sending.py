@@ -89,11 +89,13 @@ def deliver(message: Message) -> None:
 
 def _again(message: Message, why: str, now: datetime) -> None:
     log.warning("message %s to %s: %s", message.pk, message.channel_id, why)
+    # Not where somebody took it over meanwhile, or has even sent it.
+    mine = Message.objects.filter(pk=message.pk, state="sending", tries=message.tries)
     if now - message.created_at > TOO_OLD:
-        Message.objects.filter(pk=message.pk).update(state="given-up", error=why[:1000])
+        mine.update(state="given-up", error=why[:1000])
         return
     wait = AGAIN[min(message.tries, len(AGAIN)) - 1]
-    Message.objects.filter(pk=message.pk).update(state="waiting", next_try_at=now + wait, error=why[:1000])
+    mine.update(state="waiting", next_try_at=now + wait, error=why[:1000])
 
 
 def _mail(message: Message) -> None:

@@ -210,6 +210,7 @@ class Year:
                 self.until_looked(now)
                 if not any(self.in_outage(name) for name in OUTAGES):
                     self.renew_some()
+                self.until_nobody_sends()
             now += self.step
         self.until_sent()
         return self.report()
@@ -248,6 +249,12 @@ class Year:
         waits = Message.objects.filter(state__in=("waiting", "sending"))
         # What waits for another try is due at a later time than this step's.
         self._until(lambda: not waits.filter(next_try_at__lte=self.now).exists(), "messages to be sent")
+
+    def until_nobody_sends(self) -> None:
+        """Whoever is in the middle of it would be taken for dead when the clock jumps."""
+        from notices.models import Message
+
+        self._until(lambda: not Message.objects.filter(state="sending").exists(), "end of sending")
 
     def _until(self, there: Any, what: str) -> None:
         deadline = time.monotonic() + 60
