@@ -6,6 +6,8 @@ import html
 import logging
 import re
 import socket
+import subprocess
+import sys
 
 import pytest
 from django.apps import apps
@@ -97,6 +99,31 @@ def test_nothing_inward_is_reached_for_a_service_however_it_is_spelled(inward, h
 def test_a_service_is_told_no_in_the_words_of_the_door(inward):
     with pytest.raises(services.NotTaken, match=r"not allowed to connect there|no address of a service"):
         services.say(f"json://{inward}:8080/x", title="t", text="t", door=Door(("public",)))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "socket.create_connection(('127.0.0.1', OTHER), 2)",
+        "socket.socket().connect_ex(('127.0.0.1', OTHER))",
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', OTHER))",
+        "socket.socket(socket.AF_UNIX).connect('/run/dbus/system_bus_socket')",
+        "socket.getaddrinfo('localhost', 80)",
+        "subprocess.run(['true'])",
+    ],
+)
+def test_what_speaks_to_services_reaches_nothing_but_its_relay(receiver, settings, how):
+    program = (
+        "import runpy, socket, subprocess, sys\n"
+        "guard = runpy.run_path(sys.argv[1])['_only_the_proxy']\n"
+        "guard(int(sys.argv[2])); OTHER = int(sys.argv[3])\n"
+        "socket.create_connection(('127.0.0.1', int(sys.argv[2])), 2)\n"
+        f"try: {how}\nexcept PermissionError: sys.exit(7)\n"
+    )
+    with Relay(settings.DOORS["notices"], seconds=5) as relay:
+        words = [sys.executable, "-I", "-c", program, services.HERE / "messenger.py", str(relay.port)]
+        done = subprocess.run([*words, str(receiver.server_port)], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 7, done.stderr
 
 
 def test_a_relay_ends_with_its_message(receiver, settings):

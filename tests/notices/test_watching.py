@@ -352,6 +352,20 @@ def test_each_channel_is_told_by_itself(clock, mail, postbox, receiver, person, 
     assert b"Bank payments expires in 5 days" in body
 
 
+def test_what_one_channel_was_told_is_not_told_again_because_another_has_nobody_to_tell(
+    clock, mail, postbox, receiver, add_certificate, application, owner
+):
+    actions.add_service(
+        application=application, title="Team", address=receiver.address, weekly=False, rollouts=False, by=owner
+    )
+    ends_in(add_certificate(), 8)
+    look()
+    clock(days=2)
+    look()
+    assert postbox.mails == [], "nobody here has an address"
+    assert [b"in 8 days" in body or b"in 6 days" in body for _path, body in receiver.received] == [True, True]
+
+
 # --- Snooze ---
 
 
