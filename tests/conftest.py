@@ -38,11 +38,13 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On the other engines (tests/settings.py), only what asks the database by itself: no other test differs."""
+    """On the other engines (tests/settings.py), only what asks the database by itself: no other test differs. And the
+    longest test first, so that nobody waits for it at the end."""
     if os.environ["COUNTERSIGN_TEST_ENGINES"] == "others":
         asking = [item for item in items if _asks_the_database(item) and not item.get_closest_marker("corpus")]
         config.hook.pytest_deselected(items=[item for item in items if item not in asking])
         items[:] = asking
+    items.sort(key=lambda item: item.get_closest_marker("year") is None)
 
 
 def _asks_the_database(item: pytest.Item) -> bool:
