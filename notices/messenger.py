@@ -70,7 +70,7 @@ def _answer(order: dict[str, str]) -> dict[str, str]:
     )  # fmt: skip
     try:
         service = apprise.Apprise.instantiate(order["address"], asset=asset, suppress_exceptions=True)
-    except Exception:
+    except Exception:  # each service parses its address in its own way, and their texts may hold parts of it
         service = None
     if service is None:
         return {"refused": UNKNOWN}
@@ -82,7 +82,7 @@ def _answer(order: dict[str, str]) -> dict[str, str]:
     service.socket_connect_timeout = service.socket_read_timeout = SECONDS
     try:
         taken = service.notify(body=order["text"], title=order["title"])
-    except Exception:
+    except Exception:  # each service has errors of its own, and their texts may hold the address
         taken = False
     if taken:
         return {"answer": "taken"}

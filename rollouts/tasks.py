@@ -12,8 +12,8 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from environments.refusals import Refused
-from rollouts import actions, holding, moves, pulses, unseal, watching
-from rollouts.connectors import ConnectorError, Observation
+from rollouts import actions, holding, moves, pulses, watching
+from rollouts.connectors import ConnectorError
 from rollouts.models import Destination, Rollout
 from rollouts.states import ACTIVE
 
@@ -56,29 +56,18 @@ def sweep() -> None:
     for destination in due.exclude(environment__in=busy).order_by(F("observed_at").asc(nulls_first=True))[:20]:
         files, began = None, timezone.now()
         try:
-            app = unseal.connected(destination)
-            seen = app.observe()
-            if _are_to_be_read(destination, seen):
-                files = app.delivered_digest()
+            seen, files = watching.glance(destination, unread_for=READ_FILES_EVERY)
         except ConnectorError as error:
-            seen = Observation("unreachable", destination.observed_incarnation, None, str(error))
+            seen = watching.unreachable(destination, str(error))
         except Exception:
             # One app that cannot be looked at must not keep the others from being looked after.
             log.exception("%s could not be observed", destination)
-            seen = Observation("unreachable", destination.observed_incarnation, None, "The portal's log says why.")
+            seen = watching.unreachable(destination, "The portal's log says why.")
         if not watching.note_observation(destination, seen, files, began=began):
             continue  # a rollout has begun or ended meanwhile
         with contextlib.suppress(Refused):  # somebody has just asked for something else
             actions.make_good(destination, seen)
     pulses.pulse(pulses.SWEEP)
-
-
-def _are_to_be_read(destination: Destination, seen: Observation) -> bool:
-    """Whether what lies there is worth a look by the way: of an app that does not report what it loaded, it is all that
-    tells of a change by others."""
-    if seen.digest is not None or seen.status != "running" or destination.bundle is None or destination.able.hands_over:
-        return False
-    return destination.files_read_at is None or timezone.now() - destination.files_read_at > READ_FILES_EVERY
 
 
 @shared_task(name="rollouts.tidy")

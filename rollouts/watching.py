@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db.models import Q
 from django.utils import timezone
 
+from rollouts import unseal
 from rollouts.connectors import Connector, Observation
 from rollouts.holding import connector, hold
 from rollouts.models import Destination, Rollout
@@ -98,6 +99,28 @@ def why_not_verified(seen: Observation, expected: str | None) -> str:
     if seen.status == "running":
         return "The app runs, but was not restarted."
     return f"The app did not come up in time; it was last seen {seen.status}. {seen.note}".strip()
+
+
+def glance(destination: Destination, *, unread_for: timedelta = timedelta(0)) -> tuple[Observation, str | None]:
+    """What the app says where nothing is under way, and the digest of the files that lie there, unless they were read
+    less than `unread_for` ago: of an app that does not report what it loaded, they are all that tells of a change by
+    others.
+
+    Raises ConnectorError, VaultError, ReadBackError.
+    """
+    app = unseal.connected(destination)
+    seen = app.observe()
+    if seen.digest is not None or seen.status != "running" or destination.bundle is None or destination.able.hands_over:
+        return seen, None
+    read_at = destination.files_read_at
+    if read_at and unread_for and timezone.now() - read_at < unread_for:
+        return seen, None
+    return seen, app.delivered_digest()
+
+
+def unreachable(destination: Destination, note: str) -> Observation:
+    """An app that could not be looked at; nothing says that another start of it runs now."""
+    return Observation("unreachable", destination.observed_incarnation, None, note)
 
 
 def note(rollout: Rollout, seen: Observation) -> None:

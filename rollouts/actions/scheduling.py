@@ -24,7 +24,7 @@ from environments.refusals import Refused
 from environments.tickets import checked_ticket
 from rollouts import due, exporters, health, unseal, watching
 from rollouts.actions.asking import begin_unbegun, end_unbegun, turn_of
-from rollouts.connectors import ConnectorError, Observation
+from rollouts.connectors import ConnectorError
 from rollouts.models import Destination, Revision, Rollout, Step
 from rollouts.states import ACTIVE
 from vault.envelope import VaultError
@@ -147,15 +147,13 @@ def _why_not_now(rollout: Rollout, destination: Destination) -> str:
         return "Something else was being applied, stopped or started when its time came."
     files, began = None, timezone.now()
     try:
-        app = unseal.connected(destination)
-        seen = app.observe()
-        if not seen.digest and seen.status == "running" and destination.bundle and not destination.able.hands_over:
-            files = app.delivered_digest()
+        seen, files = watching.glance(destination)
     except (ConnectorError, VaultError, unseal.ReadBackError) as error:
-        seen = Observation("unreachable", destination.observed_incarnation, None, str(error))
+        seen = watching.unreachable(destination, str(error))
     except Exception:
+        # Whatever it is, the app was not seen to run well; what is scheduled waits, and ends by its time.
         log.exception("%s could not be observed", destination)
-        seen = Observation("unreachable", destination.observed_incarnation, None, "The portal’s log says why.")
+        seen = watching.unreachable(destination, "The portal’s log says why.")
     watching.note_observation(destination, seen, files, began=began)
     if seen.status == "unreachable":
         return f"The app could not be reached when its time came. {seen.note}".strip()

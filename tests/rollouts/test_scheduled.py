@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -260,6 +261,24 @@ def test_where_something_is_wrong_nothing_is_touched_and_a_person_is_called(
     assert "Scheduled apply cancelled" in shown
     assert sentence.split("“")[0] in shown
     assert "Not begun, nothing changed" in page(owner, rollout.get_absolute_url())
+
+
+def test_files_that_others_changed_a_moment_ago_keep_it_from_beginning(
+    schedule: Any, place: dict[str, Any], add_certificate: Any, apply: Any
+):
+    place["behaviour"].write_text(json.dumps({"answer": json.dumps({"status": "running"})}))
+    add_certificate("First")
+    assert apply().proof == "read-back"
+    rollout = schedule("Second")
+    Destination.objects.update(observed_at=None, files_read_at=None)
+    tasks.sweep()
+    assert Destination.objects.get().files_read_at is not None, "read just now, when they were as delivered"
+    delivered = next(path for path in (Path(place["folder"]) / "current").rglob("*") if path.is_file())
+    delivered.write_bytes(b"changed by others")
+    let_its_time_come(rollout, late=timedelta(minutes=2))
+    assert rollout.state == "cancelled"
+    assert rollout.failure.startswith("The app ran with something else than was applied from here.")
+    assert delivered.read_bytes() == b"changed by others"
 
 
 def test_nobody_is_called_any_more_once_it_was_applied_or_scheduled_anew(
