@@ -62,18 +62,14 @@ def add_service(
         sealed = safe.put(address.strip().encode(), environment_id=application.pk, field="channel")
     except VaultError as error:
         raise Refused(str(error), field="address") from None
-    try:
-        with transaction.atomic():
-            sealed.save()
-            channel = Channel.objects.create(
-                application=application, kind="service", title=title, to_people=False, sealed=sealed,
-                service=service[:60], weekly=weekly, rollouts=rollouts, created_at=timezone.now(),
-                created_by=str(by),
-            )  # fmt: skip
-            trail.record("channel.added", by=by, subject=channel, kind=service)
-    except BaseException:
-        safe.destroy(sealed)
-        raise
+    with safe.kept(sealed), transaction.atomic():
+        sealed.save()
+        channel = Channel.objects.create(
+            application=application, kind="service", title=title, to_people=False, sealed=sealed,
+            service=service[:60], weekly=weekly, rollouts=rollouts, created_at=timezone.now(),
+            created_by=str(by),
+        )  # fmt: skip
+        trail.record("channel.added", by=by, subject=channel, kind=service)
     return channel
 
 

@@ -126,20 +126,16 @@ def write_bundle(
     trusted = current.authorities(environment, content)
     bundle = export(content, versions, exporter=exporter, trusted=trusted, reason=reason, by=by)
     sealed = safe.put(pack(bundle), environment_id=environment.pk, field="bundle")
-    try:
-        with transaction.atomic():
-            sealed.save()
-            return Bundle.objects.create(
-                environment=environment,
-                revision=revision,
-                exporter=exporter,
-                sealed=sealed,
-                digest=bundle.digest,
-                files=len(bundle.files),
-            )
-    except BaseException:
-        safe.destroy(sealed)
-        raise
+    with safe.kept(sealed), transaction.atomic():
+        sealed.save()
+        return Bundle.objects.create(
+            environment=environment,
+            revision=revision,
+            exporter=exporter,
+            sealed=sealed,
+            digest=bundle.digest,
+            files=len(bundle.files),
+        )
 
 
 def open_bundle(bundle: Bundle, *, reason: str, by: Any = None) -> contents.Bundle:

@@ -1,12 +1,13 @@
-"""The one door to sealed objects: put, open for a recorded reason, destroy.
+"""The one door to sealed objects: put, keep, open for a recorded reason, destroy.
 
 The ciphertext goes to `STORAGES["vault"]`, the wrapped data key into the row. Every function here talks to storage and
-to the keyring, so none may be called inside a transaction (vault/transactions.py). Only `certificates.actions`,
-`rollouts.unseal`, `rollouts.actions` and `portal.auth` may import this module; a contract in pyproject.toml says so.
+to the keyring, so none may be called inside a transaction (vault/transactions.py). Few may import
+this module; the contract "one-door" in pyproject.toml names them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,6 +91,21 @@ def destroy(sealed: SealedObject) -> None:
     sealed.header, sealed.destroyed_at = None, sealed.destroyed_at or now
     with _storage_errors(sealed.storage_name):
         _storage().delete(sealed.storage_name)
+
+
+@contextmanager
+def kept(sealed: SealedObject) -> Iterator[None]:
+    """What was sealed stays where all that is done inside succeeds, and is destroyed where it does not, so that no key
+    is left of what never came to be. Put it around the transaction that saves the row.
+
+    A storage that does not let go of the file now hides no other error: the file is `sweep`'s.
+    """
+    try:
+        yield
+    except BaseException:  # also where a worker is told to stop in the middle of it
+        with contextlib.suppress(VaultError):
+            destroy(sealed)
+        raise
 
 
 @sensitive_variables()

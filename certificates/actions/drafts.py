@@ -34,6 +34,7 @@ from environments.access import visible_environments
 from environments.attempts import refusals
 from environments.models import Environment
 from environments.refusals import Refused
+from vault import safe
 from vault.models import SealedObject
 
 LIVES = timedelta(minutes=15)
@@ -147,13 +148,9 @@ def screen(draft: Draft, files: Sequence[Upload]) -> bool:
 def save_draft(draft: Draft, files: Sequence[Upload]) -> None:
     """With its files sealed. Raises VaultUnusable."""
     draft.sealed = sealing.put(Question(tuple(files), ()).pack(), environment=draft.environment, field="draft")
-    try:
-        with transaction.atomic():
-            draft.sealed.save()
-            draft.save(force_insert=True)
-    except BaseException:
-        forget(draft.sealed)
-        raise
+    with safe.kept(draft.sealed), transaction.atomic():
+        draft.sealed.save()
+        draft.save(force_insert=True)
 
 
 def open_draft(*, draft_id: Any, environment: Environment, session_key: str, by: Any) -> Draft:
@@ -266,17 +263,13 @@ def replace_draft(
     before, sealed = draft.sealed, sealing.put(packed, environment=draft.environment, field=field)
     assert before is not None
     kept |= {"sealed": sealed, "facts": facts, "choices": None if facts else choices, "refusal": None, **columns}
-    try:
-        with transaction.atomic():
-            sealed.save()
-            # Of two readings at once one finds the files gone; what the other one read is the same.
-            if not Draft.objects.filter(pk=draft.pk, sealed=before).update(**kept):
-                raise Refused(_("This upload was opened a moment ago; look at it again."), field="file")
-            SealedObject.objects.filter(pk=before.pk).delete()
-            then()
-    except BaseException:
-        forget(sealed)
-        raise
+    with safe.kept(sealed), transaction.atomic():
+        sealed.save()
+        # Of two readings at once one finds the files gone; what the other one read is the same.
+        if not Draft.objects.filter(pk=draft.pk, sealed=before).update(**kept):
+            raise Refused(_("This upload was opened a moment ago; look at it again."), field="file")
+        SealedObject.objects.filter(pk=before.pk).delete()
+        then()
     for name, value in kept.items():
         setattr(draft, name, value)
     forget(before)

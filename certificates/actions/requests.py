@@ -28,6 +28,7 @@ from certificates.models import CertificateRequest, ClientCertificate, Version
 from environments.models import Environment
 from environments.names import checked_name
 from environments.refusals import Refused
+from vault import safe
 from vault.models import SealedObject
 from vault.transactions import refuse_inside_transaction
 
@@ -81,29 +82,25 @@ def request_certificate(
     except pkcs10.RequestError as error:
         raise Refused(str(error), field=error.field) from None
     sealed = sealing.put(made.key, environment=environment, field="request")
-    try:
-        with transaction.atomic():
-            sealed.save()
-            request = CertificateRequest.objects.create(
-                environment=environment,
-                certificate=certificate,
-                name=title,
-                sealed=sealed,
-                request=made.request,
-                subject=made.subject,
-                names=list(made.names),
-                kind=key,
-                spki_sha256=made.spki_sha256,
-                created_by=called(by),
-                expires_at=timezone.now() + LIVES,
-            )
-            trail.record(
-                "request.created", by=by, subject=request, kind=key, certificate=certificate and certificate.slug,
-                names=request.names, spki_sha256=request.spki_sha256,
-            )  # fmt: skip
-    except BaseException:
-        sealing.forget(sealed)
-        raise
+    with safe.kept(sealed), transaction.atomic():
+        sealed.save()
+        request = CertificateRequest.objects.create(
+            environment=environment,
+            certificate=certificate,
+            name=title,
+            sealed=sealed,
+            request=made.request,
+            subject=made.subject,
+            names=list(made.names),
+            kind=key,
+            spki_sha256=made.spki_sha256,
+            created_by=called(by),
+            expires_at=timezone.now() + LIVES,
+        )
+        trail.record(
+            "request.created", by=by, subject=request, kind=key, certificate=certificate and certificate.slug,
+            names=request.names, spki_sha256=request.spki_sha256,
+        )  # fmt: skip
     return request
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -117,12 +117,8 @@ def add(
 def _sealed(identity: Identity, environment: Environment) -> Iterator[SealedObject | None]:
     """The sealed key for what is done inside, or None where there is none; undone where that fails."""
     sealed = seal(identity, environment) if identity.key else None
-    try:
+    with safe.kept(sealed) if sealed else nullcontext():
         yield sealed
-    except BaseException:
-        if sealed is not None:
-            safe.destroy(sealed)
-        raise
 
 
 def add_sealed(

@@ -256,6 +256,36 @@ def test_a_row_that_was_never_saved_can_be_destroyed(storage_folder: Path) -> No
     assert not SealedObject.objects.exists()
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_of_what_never_came_to_be_nothing_stays(error: type[BaseException], storage_folder: Path) -> None:
+    stays, sealed = stored(), safe.put(SECRET, environment_id=TEST, field="identity")
+
+    def interrupted() -> None:
+        with safe.kept(sealed), transaction.atomic():
+            sealed.save()
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert [file.name for file in storage_folder.iterdir()] == [stays.storage_name]
+    assert SealedObject.objects.get() == stays
+
+
+def test_what_came_to_be_stays() -> None:
+    sealed = safe.put(SECRET, environment_id=TEST, field="identity")
+    with safe.kept(sealed), transaction.atomic():
+        sealed.save()
+    assert opened(sealed) == SECRET
+
+
+def test_a_storage_that_keeps_the_file_hides_no_error(storage_folder: Path) -> None:
+    sealed = safe.put(SECRET, environment_id=TEST, field="identity")
+    (storage_folder / sealed.storage_name).unlink()
+    (storage_folder / sealed.storage_name / "in the way").mkdir(parents=True)
+    with pytest.raises(ValueError, match="ours"), safe.kept(sealed):
+        raise ValueError("ours")
+
+
 def test_the_sweep_takes_only_old_files_that_no_living_row_knows(storage_folder: Path) -> None:
     kept, young, orphan, destroyed = (stored() for _ in range(4))
     for lost in (young, orphan):
